@@ -1,0 +1,48 @@
+"""Projected gradient ascent on the cross-entropy, in the two forms that attacks and defenses need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from core.gradients import input_gradient
+from core.projections import project, steepest
+from core.threat import ThreatModel
+
+
+def ascend(
+    model: nn.Module, start: Tensor, x: Tensor, y: Tensor, threat: ThreatModel, *, steps: int, step_size: float
+) -> Tensor:
+    """The last of ``steps`` iterates from ``start``: what adversarial training trains on (Madry et al. 2018, eq. 2.1).
+
+    x_adv <- project(x_adv + step_size * steepest(grad CE)). Call inside ``frozen``.
+    """
+    x_adv = start
+    for _ in range(steps):
+        grad, _ = input_gradient(model, x_adv, y)
+        x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
+    return x_adv
+
+
+def first_success(
+    model: nn.Module, start: Tensor, x: Tensor, y: Tensor, threat: ThreatModel, *, steps: int, step_size: float
+) -> Tensor:
+    """The first misclassified iterate of each image, or its last: what evaluation wants.
+
+    An image leaves the batch as soon as an iterate is misclassified. Keeping that iterate (later steps may
+    lose it again) makes the attack stronger, and the shrinking batch makes it faster.
+    """
+    result = start.clone()
+    active = torch.arange(len(x), device=x.device)
+    x_adv = start
+    for _ in range(steps):
+        grad, logits = input_gradient(model, x_adv, y)
+        standing = logits.argmax(1) == y
+        if not standing.all():
+            result[active[~standing]] = x_adv[~standing]
+            active, x_adv, x, y, grad = (t[standing] for t in (active, x_adv, x, y, grad))
+            if len(active) == 0:
+                return result
+        x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
+    result[active] = x_adv
+    return result

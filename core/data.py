@@ -1,0 +1,131 @@
+"""Batches over prepared arrays, and the augmentation of training batches."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.defenses.base import Augmentation
+from core.errors import DataMismatchError
+from core.prepared import Workdir
+from core.projections import per_image
+from core.rng import Rng, derive_seed
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Some images of a split. ``ids`` are their rows in the prepared arrays and name them for good."""
+
+    pixels: npt.NDArray[Any]
+    labels: Ids
+    ids: Ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def choose(self, rows: Ids) -> ImageSet:
+        """The images at these positions of this set."""
+        return ImageSet(self.pixels, self.labels, self.ids[rows])
+
+    def batch(self, rows: Ids, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (n, c, h, w) float32 in [0, 1], labels and ids int64, at these positions of this set."""
+        ids = self.ids[rows]
+        x = torch.from_numpy(self.pixels[ids]).to(device)
+        x = x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x
+        y = torch.from_numpy(self.labels[ids])
+        return x, y.to(device), torch.from_numpy(ids).to(device)
+
+    def ids_sha256(self) -> str:
+        """Digest of the ids, little-endian int64, in order."""
+        return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
+
+
+def load_split(workdir: Workdir, split: str) -> ImageSet:
+    """One split of the prepared arrays, memory-mapped."""
+    path = workdir.input / f"x_{split}.npy"
+    if not path.exists():
+        raise DataMismatchError(f"the data has no {split} split", f"add x_{split} and y_{split}, or a folder {split}/")
+    pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    labels = np.load(workdir.input / f"y_{split}.npy", allow_pickle=False)
+    return ImageSet(pixels, labels, np.arange(len(labels), dtype=np.int64))
+
+
+def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """``count`` images drawn by the seed, in the order of their ids; all, if there are no more."""
+    if count >= len(images):
+        return images
+    drawn = np.random.default_rng(derive_seed(seed, "sample")).choice(len(images), count, replace=False)
+    return images.choose(np.sort(drawn))
+
+
+def hold_out(train: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Split into (training, held-out); at most a tenth is held out, and at least one image."""
+    count = max(1, min(count, len(train) // 10))
+    order = np.random.default_rng(derive_seed(seed, "held-out")).permutation(len(train))
+    return train.choose(np.sort(order[count:])), train.choose(np.sort(order[:count]))
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Ids]:
+    """Positions of each batch of one epoch, in an order that depends on (seed, epoch) only.
+
+    A last batch of a single image is left out: BatchNorm cannot train on it.
+    """
+    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
+    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+
+
+def chunks(rows: Ids, size: int) -> Iterator[Ids]:
+    """Consecutive pieces of at most ``size``."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def augment(x: Tensor, operations: Sequence[Augmentation], rng: Rng) -> Tensor:
+    """Apply the operations in order; each image by its own random stream."""
+    apply = {"crop": _crop, "flip": _flip, "resized-crop": _resized_crop}
+    for operation in operations:
+        x = apply[operation](x, rng.fork(operation))
+    return x
+
+
+def _crop(x: Tensor, rng: Rng, padding: int = 4) -> Tensor:
+    """Pad with black and cut the original size out at a random place, as is usual on CIFAR."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, [padding] * 4)
+    rows = rng.fork("y").integers(0, 2 * padding)[:, None] + torch.arange(height, device=x.device)
+    columns = rng.fork("x").integers(0, 2 * padding)[:, None] + torch.arange(width, device=x.device)
+    images = torch.arange(len(x), device=x.device)
+    cut = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return cut.permute(0, 3, 1, 2)
+
+
+def _flip(x: Tensor, rng: Rng) -> Tensor:
+    """Mirror left and right with probability one half."""
+    return torch.where(per_image(rng.uniform(1).flatten() < 0.5), x.flip(3), x)
+
+
+def _resized_crop(x: Tensor, rng: Rng) -> Tensor:
+    """A random part of 8% to 100% of the area and aspect 3/4 to 4/3, resized back, as is usual on ImageNet."""
+    area = 0.08 + 0.92 * rng.fork("area").uniform(1).flatten()
+    ratio = ((2 * rng.fork("ratio").uniform(1).flatten() - 1) * math.log(4 / 3)).exp()
+    width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
+    shift_x = (2 * rng.fork("x").uniform(1).flatten() - 1) * (1 - width)
+    shift_y = (2 * rng.fork("y").uniform(1).flatten() - 1) * (1 - height)
+    zero = torch.zeros_like(area)
+    affine = torch.stack(
+        [torch.stack([width, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1
+    )
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

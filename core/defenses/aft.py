@@ -1,0 +1,59 @@
+"""aft: adversarial fine-tuning on PGD examples, slow start and fast decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from core.attacks.ascent import ascend
+from core.defenses.base import AUGMENT, Batch, Defense, Moment, Published
+from core.models.base import Domain
+from core.models.classifier import frozen
+from core.projections import uniform_in_ball
+from core.values import StepSize, resolve_step_size
+
+
+class AFT(Defense):
+    """Jeddi, Shafiee, Wong 2020, "A Simple Fine-tuning Is All You Need", https://arxiv.org/abs/2012.13628.
+
+    Cross-entropy on PGD examples (random start, last iterate) for ten epochs, all layers, from a naturally
+    trained model. Examples are crafted in evaluation mode, the update runs in train mode.
+    """
+
+    title: ClassVar[str] = "Adversarial fine-tuning: PGD examples, slow start and fast decay"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2012.13628"
+
+    name: Literal["aft"] = "aft"
+    steps: int = Field(10, ge=1, le=1000, description="PGD steps for each training example (K).")
+    step_size: StepSize = Field("2.5*eps/steps", description='PGD step, absolute or relative to eps ("eps/4").')
+
+    @classmethod
+    def published(cls, domain: Domain, *, small: bool) -> Published:
+        """Ten epochs of Adam; the peak lr is ours, the paper gives none."""
+        peak = 1e-3 if small else 5e-4
+        return Published(
+            epochs=10,
+            optimizer="adam",
+            lr={"adam": peak, "rmsprop": peak, "sgd": 10 * peak},
+            schedule={"name": "slow-start-fast-decay"},
+            augment=AUGMENT[domain],
+            select="robust",
+        )
+
+    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
+        """CE(x_adv)."""
+        step_size = resolve_step_size(self.step_size, eps=moment.threat.eps, steps=self.steps)
+        start = uniform_in_ball(batch.x, moment.threat, batch.rng.fork("start"))
+        with frozen(model):
+            x_adv = ascend(
+                model, start, batch.x, batch.y, moment.threat, steps=self.steps, step_size=step_size
+            )
+        yield F.cross_entropy(model(x_adv), batch.y)
+
+    def fb_per_example(self, share: float) -> int:  # noqa: ARG002 - the same in every epoch
+        """K + 1."""
+        return self.steps + 1

@@ -1,0 +1,84 @@
+"""A network behind its normalisation, so that everything outside works on pixels in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.cost import Cost
+from core.errors import BadLogitsError
+
+
+class Classifier(nn.Module):
+    """Maps images (n, c, h, w) in [0, 1] to logits (n, classes), and counts its passes in ``cost``.
+
+    ``net`` is the bare architecture: its ``state_dict`` is what users upload and get back.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, net: nn.Module, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalises = mean is not None or std is not None
+        self.register_buffer("mean", _channels(mean or [0.0]), persistent=False)
+        self.register_buffer("std", _channels(std or [1.0]), persistent=False)
+        self.cost = Cost()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes)."""
+        self.cost.forwards += len(x)
+        inputs = (x - self.mean) / self.std if self.normalises else x
+        output = self.net(inputs.contiguous(memory_format=torch.channels_last))
+        logits = output if isinstance(output, Tensor) else first_logits(output)
+        if logits.requires_grad:
+            self._count_backward(logits, examples=len(x), to_input=x.requires_grad)
+        return logits
+
+    def _count_backward(self, logits: Tensor, *, examples: int, to_input: bool) -> None:
+        to_weights = any(p.requires_grad for p in self.net.parameters())
+
+        def count(_: Tensor) -> None:
+            self.cost.backward(examples, to_input=to_input, to_weights=to_weights)
+
+        logits.register_hook(count)  # type: ignore[no-untyped-call]
+
+
+def _channels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+
+
+def first_logits(output: Any) -> Tensor:
+    """Main logits of a model that also returns auxiliary ones (Inception, GoogLeNet in train mode)."""
+    logits = output[0] if isinstance(output, (tuple, list)) else None
+    if not isinstance(logits, Tensor):
+        raise BadLogitsError(f"the model returned {type(output).__name__}, not a tensor of logits")
+    return logits
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no weight gradients inside; every module's and parameter's own flag restored after.
+
+    Restored one by one: a blanket ``model.train()`` would unfreeze a BatchNorm that was frozen on purpose.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)

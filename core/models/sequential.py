@@ -1,0 +1,181 @@
+"""sequential: a small custom network as data, layer by layer, without code."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from torch import Tensor, nn
+
+from core.errors import UnsupportedError
+from core.models.base import Architecture, Domain, ImageShape
+
+
+class Layer(BaseModel):
+    """One layer; what it takes in is inferred from the layer before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def module(self, x: Tensor) -> nn.Module:
+        """The torch layer for inputs like ``x``."""
+        options = self.model_dump(exclude={"kind"})
+        built: nn.Module = self.torch_class(**options)
+        return built
+
+    torch_class: ClassVar[type[nn.Module]]
+
+
+Size = Annotated[int, Field(ge=1, le=65536)]
+
+
+class Conv2d(Layer):
+    """nn.Conv2d."""
+
+    kind: Literal["conv2d"] = "conv2d"
+    out_channels: Size
+    kernel_size: Annotated[int, Field(ge=1, le=31)]
+    stride: Annotated[int, Field(ge=1, le=31)] = 1
+    padding: Annotated[int, Field(ge=0, le=31)] = 0
+    dilation: Annotated[int, Field(ge=1, le=31)] = 1
+    groups: Size = 1
+    bias: bool = True
+
+    def module(self, x: Tensor) -> nn.Module:
+        """See the base class."""
+        return nn.Conv2d(x.shape[1], **self.model_dump(exclude={"kind"}))
+
+
+class Linear(Layer):
+    """nn.Linear."""
+
+    kind: Literal["linear"] = "linear"
+    out_features: Size
+    bias: bool = True
+
+    def module(self, x: Tensor) -> nn.Module:
+        """See the base class."""
+        return nn.Linear(x.shape[-1], self.out_features, bias=self.bias)
+
+
+class BatchNorm2d(Layer):
+    """nn.BatchNorm2d."""
+
+    kind: Literal["batch_norm2d"] = "batch_norm2d"
+
+    def module(self, x: Tensor) -> nn.Module:
+        """See the base class."""
+        return nn.BatchNorm2d(x.shape[1])
+
+
+class ReLU(Layer):
+    """nn.ReLU."""
+
+    kind: Literal["relu"] = "relu"
+    torch_class: ClassVar[type[nn.Module]] = nn.ReLU
+
+
+class GELU(Layer):
+    """nn.GELU."""
+
+    kind: Literal["gelu"] = "gelu"
+    torch_class: ClassVar[type[nn.Module]] = nn.GELU
+
+
+class MaxPool2d(Layer):
+    """nn.MaxPool2d."""
+
+    kind: Literal["max_pool2d"] = "max_pool2d"
+    kernel_size: Annotated[int, Field(ge=1, le=31)]
+    stride: Annotated[int, Field(ge=1, le=31)] | None = None
+    padding: Annotated[int, Field(ge=0, le=15)] = 0
+    torch_class: ClassVar[type[nn.Module]] = nn.MaxPool2d
+
+
+class AvgPool2d(Layer):
+    """nn.AvgPool2d."""
+
+    kind: Literal["avg_pool2d"] = "avg_pool2d"
+    kernel_size: Annotated[int, Field(ge=1, le=31)]
+    stride: Annotated[int, Field(ge=1, le=31)] | None = None
+    padding: Annotated[int, Field(ge=0, le=15)] = 0
+    torch_class: ClassVar[type[nn.Module]] = nn.AvgPool2d
+
+
+class AdaptiveAvgPool2d(Layer):
+    """nn.AdaptiveAvgPool2d."""
+
+    kind: Literal["adaptive_avg_pool2d"] = "adaptive_avg_pool2d"
+    output_size: Annotated[int, Field(ge=1, le=512)] = 1
+    torch_class: ClassVar[type[nn.Module]] = nn.AdaptiveAvgPool2d
+
+
+class Flatten(Layer):
+    """nn.Flatten."""
+
+    kind: Literal["flatten"] = "flatten"
+    torch_class: ClassVar[type[nn.Module]] = nn.Flatten
+
+
+class Dropout(Layer):
+    """nn.Dropout."""
+
+    kind: Literal["dropout"] = "dropout"
+    p: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    torch_class: ClassVar[type[nn.Module]] = nn.Dropout
+
+
+def _spelled_out(value: Any) -> Any:
+    """Let "relu" and {"conv2d": {...}} stand for {"kind": "relu"} and {"kind": "conv2d", ...}."""
+    if isinstance(value, str):
+        return {"kind": value}
+    if isinstance(value, dict) and "kind" not in value and len(value) == 1:
+        kind, options = next(iter(value.items()))
+        return {"kind": kind, **(options or {})} if isinstance(options, dict | None) else value
+    return value
+
+
+if TYPE_CHECKING:
+    AnyLayer: TypeAlias = Layer
+else:
+    AnyLayer = Annotated[
+        Annotated[reduce(or_, Layer.__subclasses__()), Field(discriminator="kind")], BeforeValidator(_spelled_out)
+    ]
+
+
+class Sequential(Architecture):
+    """A stack of layers, built as nn.Sequential: keys are "0.weight", "0.bias", "3.weight", ..."""
+
+    title: ClassVar[str] = 'A custom network as a list of layers: {"sequential": [{"conv2d": {...}}, "relu", ...]}'
+    domain: ClassVar[Domain] = "cifar"
+    small: ClassVar[bool] = True
+
+    name: Literal["sequential"] = "sequential"
+    layers: tuple[AnyLayer, ...] = Field(min_length=1, max_length=512, description="Layers from input to logits.")
+
+    def build(self, num_classes: int, image: ImageShape) -> nn.Module:
+        """See the base class.
+
+        Raises: UnsupportedError naming the layer that cannot take what comes before it.
+        """
+        modules: list[nn.Module] = []
+        x = torch.empty(2, image.channels, image.height, image.width)
+        for index, layer in enumerate(self.layers):
+            try:
+                module = layer.module(x).eval()
+                with torch.no_grad():
+                    x = module(x)
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise UnsupportedError(
+                    f"layer {index} ({type(layer).__name__}) cannot take input of shape {tuple(x.shape[1:])}: {error}",
+                    "mend model.architecture.sequential",
+                ) from error
+            modules.append(module)
+        if x.shape[1:] != (num_classes,):
+            raise UnsupportedError(
+                f"the last layer returns shape {tuple(x.shape[1:])}, not one logit for each of {num_classes} classes",
+                'end with "flatten" and {"linear": {"out_features": CLASSES}}',
+            )
+        return nn.Sequential(*modules).train()

@@ -1,0 +1,155 @@
+"""Report: what a run found out, with everything needed to check it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from core.spec import JobSpec
+from core.stats import mcnemar, wilson
+from core.threat import ThreatModel
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Count(_Part):
+    """A share with its 95% Wilson interval; always of all evaluated images."""
+
+    correct: int
+    total: int
+    accuracy: float
+    ci95: tuple[float, float]
+
+    @classmethod
+    def of(cls, correct: int, total: int) -> Count:
+        """From counts."""
+        return cls(correct=correct, total=total, accuracy=correct / total if total else 0.0, ci95=wilson(correct, total))
+
+
+class AttackResult(Count):
+    """Accuracy under one attack. ``counted``: it is part of the worst case in ``robust``."""
+
+    name: str
+    params: dict[str, Any]
+    threat: ThreatModel
+    counted: bool
+
+
+class Side(_Part):
+    """One model under the suite. ``robust``: correct under every counted attack, image by image."""
+
+    clean: Count
+    attacks: tuple[AttackResult, ...]
+    robust: Count
+
+
+class PairedChange(_Part):
+    """Before against after on the same images: McNemar's exact test on those that changed sides."""
+
+    delta: float
+    gained: int
+    lost: int
+    p_value: float
+
+    @classmethod
+    def of(cls, gained: int, lost: int, total: int) -> PairedChange:
+        """From counts."""
+        delta = (gained - lost) / total if total else 0.0
+        return cls(delta=delta, gained=gained, lost=lost, p_value=mcnemar(gained, lost))
+
+
+class Change(_Part):
+    """What hardening gained and cost."""
+
+    clean: PairedChange
+    robust: PairedChange
+
+
+class EpochCurve(_Part):
+    """One epoch: accuracies on held-out and on as many training images, clean and under PGD-10."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_clean: float
+    train_robust: float
+    held_out_clean: float
+    held_out_robust: float
+    seconds: float
+
+
+class Training(_Part):
+    """The training curves, and which epoch ships and why."""
+
+    curves: tuple[EpochCurve, ...]
+    selected_epoch: int
+    selected_by: str
+    train_images: int
+    held_out_images: int
+
+
+class Verdict(_Part):
+    """Is the robustness real? ``robust`` is never said without a strong suite and the diagnosis."""
+
+    kind: Literal["robust", "brittle", "suspect", "unverified"]
+    reasons: tuple[str, ...]
+
+
+class Images(_Part):
+    """The frozen test images that both sides were evaluated on."""
+
+    count: int
+    ids_sha256: str
+
+
+class PhaseCost(_Part):
+    """Example-passes and seconds of one phase; FB is one forward and backward pass of one example."""
+
+    seconds: float
+    forwards: int = 0
+    input_backwards: int = 0
+    weight_backwards: int = 0
+    fb: int = 0
+
+
+class Cost(_Part):
+    """What the run cost, by phase. A resumed run counts the work that its result rests on."""
+
+    phases: dict[str, PhaseCost]
+    total_fb: int
+    total_seconds: float
+    peak_memory_bytes: int
+
+
+class Output(_Part):
+    """The hardened checkpoint. ``sha256`` is that of the format that came in, ``files`` has all."""
+
+    sha256: str
+    format: str
+    files: dict[str, str]
+    tensors: int
+    snippet: str
+
+
+class Report(_Part):
+    """The whole report; ``after``, ``change``, ``training`` and ``output`` are null for defense none."""
+
+    report_version: Literal[1] = 1
+    verdict: Verdict
+    threat: ThreatModel
+    suite: str
+    images: Images
+    before: Side
+    after: Side | None
+    change: Change | None
+    training: Training | None
+    notes: tuple[str, ...]
+    diagnostics: tuple[dict[str, Any], ...] = ()
+    cost: Cost
+    inputs: dict[str, Any]
+    output: Output | None
+    environment: dict[str, Any]
+    spec: JobSpec

@@ -1,0 +1,165 @@
+"""JobSpec: everything a run is asked to do. Validated here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from core.defenses import DEFENSES, AnyDefense, Defense
+from core.defenses.base import Augmentation, Published
+from core.models import AnyArchitecture, Architecture
+from core.optimizers import AnyOptimizer
+from core.schedules import AnySchedule
+from core.suites import SuiteName
+from core.threat import ThreatModel
+
+DEFAULT_EPS = {"grey28": 0.1, "cifar": "8/255", "imagenet": "2/255"}
+"""Linf radius by kind of image where the spec is silent: Fashion-MNIST, CIFAR, and the ImageNet rows of the papers."""
+
+Channel = Annotated[float, Field(ge=-1000, le=1000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(_Part):
+    """The network and the normalisation it was trained with."""
+
+    architecture: AnyArchitecture = Field(
+        description='A name from GET /architectures, "timm/NAME", "torchvision/NAME" or {"sequential": [...]}.'
+    )
+    num_classes: int | None = Field(None, ge=2, le=100_000, description="Read from the checkpoint if left out.")
+    mean: tuple[Channel, ...] | None = Field(None, description="Normalisation, one value a channel; none if left out.")
+    std: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = Field(None, description="See mean.")
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> ModelSpec:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together: give both, or neither")
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; give one a channel")
+        return self
+
+
+class DataSpec(_Part):
+    """Where images and labels come from and how they are brought to one size."""
+
+    format: Literal["npz", "imagefolder"] | None = Field(
+        None, description="Format of the uploaded data; told from the file if left out."
+    )
+    dataset: str | None = Field(None, description="A name from GET /datasets, in place of an upload.")
+    resize: int | None = Field(None, ge=8, le=1024, description="Image folders: shorter side after resizing.")
+    crop: int | None = Field(None, ge=8, le=1024, description="Image folders: side of the central crop.")
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bilinear", description="For resize.")
+
+
+class TrainingSpec(_Part):
+    """How to fine-tune; what is left out is the defense's published set-up."""
+
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training data.")
+    batch_size: int = Field(ge=1, le=65_536, description="Images in a batch.")
+    optimizer: AnyOptimizer
+    schedule: AnySchedule
+    augment: tuple[Augmentation, ...] = Field(description="Applied in this order to every training batch.")
+    select: Literal["robust", "last"] = Field(
+        description='Which epoch ships: "robust", best PGD-10 accuracy on held-out training images; or "last".'
+    )
+    held_out: int = Field(
+        500, ge=1, le=100_000, description="Training images held out for curves and choice; at most a tenth of them."
+    )
+
+
+class EvaluationSpec(_Part):
+    """How robustness is measured, before and after."""
+
+    suite: SuiteName = Field("quick", description="A named list of attacks.")
+    samples: int = Field(1000, ge=1, le=1_000_000, description="Test images to evaluate; all, if there are fewer.")
+    batch_size: int = Field(256, ge=1, le=65_536, description="Images in a batch; results do not depend on it.")
+    allow_low_baseline: bool = Field(
+        False, description="Go on even if the uploaded checkpoint's clean accuracy is near chance."
+    )
+
+
+class JobSpec(_Part):
+    """A whole job. The stored form shows every default."""
+
+    name: str | None = Field(None, max_length=200, description="For people.")
+    tags: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] = Field(
+        default_factory=dict, max_length=32, description="For people and filters."
+    )
+    model: ModelSpec
+    data: DataSpec = DataSpec()
+    threat: ThreatModel
+    defense: AnyDefense
+    training: TrainingSpec | None = Field(None, description="null for a defense that does not train.")
+    evaluation: EvaluationSpec = EvaluationSpec()
+    seed: int = Field(0, ge=0, lt=2**53, description="Everything random follows from it.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_defaults(cls, data: Any) -> Any:
+        """Fill what the spec leaves out, before the fields are validated one by one."""
+        if not isinstance(data, dict):
+            return data
+        architecture, defense = _architecture(data), _defense_class(data)
+        if architecture is None or defense is None:
+            # the fields' own validation says what is wrong; a missing eps is not among it
+            return {"threat": {"eps": 0}, **data}
+        published = defense.published(architecture.domain, small=architecture.small)
+        filled = dict(data)
+        filled["defense"] = {**published.parameters, **_as_dict(data["defense"])}
+        filled["threat"] = _fill_threat(architecture, data.get("threat"))
+        if defense.trains:
+            filled["training"] = _fill_training(published, data.get("training"))
+        elif data.get("training") is not None:
+            raise ValueError(f"defense {defense.names()[0]!r} does not train: leave out training")
+        return filled
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return {"name": value} if isinstance(value, str) else dict(value)
+
+
+def _fill_threat(architecture: Architecture, given: Any) -> Any:
+    if given is not None and not isinstance(given, dict):
+        return given
+    threat = {"norm": "linf", **(given or {})}
+    # the defaults are linf radii: another norm has to bring its own
+    return {"eps": DEFAULT_EPS[architecture.domain], **threat} if threat["norm"] == "linf" else threat
+
+
+def _architecture(data: dict[str, Any]) -> Architecture | None:
+    model = data.get("model")
+    if not isinstance(model, dict) or "architecture" not in model:
+        return None
+    try:
+        architecture: Architecture = TypeAdapter(AnyArchitecture).validate_python(model["architecture"])
+    except ValidationError:
+        return None
+    return architecture
+
+
+def _defense_class(data: dict[str, Any]) -> type[Defense] | None:
+    given = data.get("defense")
+    name = given.get("name") if isinstance(given, dict) else given
+    return DEFENSES[name] if isinstance(name, str) and name in DEFENSES else None
+
+
+def _fill_training(published: Published, given: Any) -> Any:
+    if given is not None and not isinstance(given, dict):
+        return given
+    training = dict(given or {})
+    optimizer = training.get("optimizer", published.optimizer)
+    optimizer = {"name": optimizer} if isinstance(optimizer, str) else optimizer
+    if isinstance(optimizer, dict) and (lr := published.lr.get(str(optimizer.get("name", published.optimizer)))):
+        optimizer = {"name": published.optimizer, "lr": lr, "weight_decay": published.weight_decay, **optimizer}
+    defaults = {
+        "epochs": published.epochs,
+        "batch_size": published.batch_size,
+        "schedule": dict(published.schedule),
+        "augment": published.augment,
+        "select": published.select,
+    }
+    return {**defaults, **training, "optimizer": optimizer}

@@ -1,0 +1,218 @@
+"""The one training loop. Its full state is saved at each epoch's end, every few minutes and when it is stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.attacks.pgd import PGD
+from core.cost import Cost
+from core.data import ImageSet, augment, epoch_batches, sample
+from core.defenses.base import Batch, Moment
+from core.errors import DivergedError, Stopped
+from core.evaluate import predict_correct, survivors
+from core.models.classifier import Classifier
+from core.report import EpochCurve
+from core.rng import Rng, derive_seed
+from core.selection import better
+from core.spec import JobSpec, TrainingSpec
+
+SAVE_SECONDS = 120.0
+_JUDGE = PGD(steps=10, step_size="eps/4")  # the attack of the curves and of the choice of epoch
+
+
+@dataclass
+class TrainingState:
+    """Where training stands. Weights and optimizer are saved beside it.
+
+    Random numbers are functions of (seed, epoch, step, image id), so the position is the state of every
+    generator and of the sampler: ``step`` counts the batches done in ``epoch``.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    training_cost: dict[str, int] = field(default_factory=lambda: asdict(Cost()))
+    validation_cost: dict[str, int] = field(default_factory=lambda: asdict(Cost()))
+    validation_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The finished state, and the weights of the epoch that ships."""
+
+    state: TrainingState
+    weights: dict[str, torch.Tensor]
+
+
+@dataclass
+class Trainer:
+    """Everything the loop needs; ``train`` is the loop."""
+
+    spec: JobSpec
+    training: TrainingSpec
+    model: Classifier
+    train_images: ImageSet
+    held_out: ImageSet
+    num_classes: int
+    device: torch.device
+    state_path: Path
+    on_event: Callable[[dict[str, Any]], None]
+    should_stop: Callable[[], bool]
+    save_seconds: float = SAVE_SECONDS
+
+    def train(self) -> Trained:
+        """Fine-tune from the last saved state, or from the checkpoint.
+
+        Raises: DivergedError on a NaN or infinite loss; Stopped once the state is saved.
+        """
+        optimizer = self.training.optimizer.build(self.model.net.parameters())
+        state, best_weights = self._restore(optimizer)
+        last_save = time.monotonic()
+        while state.epoch < self.training.epochs:
+            started = time.monotonic()
+            batches = epoch_batches(len(self.train_images), self.training.batch_size, self.spec.seed, state.epoch)
+            cost = self.model.cost.copy()
+            lr = 0.0
+            self.model.train()
+            for step in range(state.step, len(batches)):
+                x, y, ids = self.train_images.batch(batches[step], self.device)
+                rng = Rng.for_images(derive_seed(self.spec.seed, "train", state.epoch), ids)
+                x = augment(x, self.training.augment, rng)
+                t = state.epoch + step / len(batches)
+                lr = self.training.optimizer.lr * self.training.schedule.factor(t, self.training.epochs)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                torch.manual_seed(derive_seed(self.spec.seed, "dropout", state.epoch, step))
+                moment = Moment(t, self.training.epochs, self.spec.threat)
+                for loss in self.spec.defense.losses(self.model, Batch(x, y, rng), moment):
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        raise _diverged(state.epoch, step, value)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    state.loss_sum += value * len(x)
+                    state.loss_count += len(x)
+                state.step = step + 1
+                self._report_progress(state, len(batches))
+                due = time.monotonic() - last_save > self.save_seconds
+                stop = self.should_stop()
+                if (due or stop) and state.step < len(batches):
+                    cost = self._account(state, cost, started)
+                    started = last_save = time.monotonic()
+                    self._save(state, optimizer, best_weights)
+                    if stop:
+                        raise Stopped
+            self._account(state, cost, started)
+            curve = self._validate(state, lr)
+            state.curves.append(curve.model_dump())
+            best = EpochCurve(**state.curves[state.best_epoch - 1]) if state.best_epoch else None
+            if better(curve, best, self.training.select):
+                state.best_epoch = curve.epoch
+                best_weights = {key: value.detach().clone() for key, value in self.model.net.state_dict().items()}
+            state.epoch, state.step, state.loss_sum, state.loss_count, state.seconds = state.epoch + 1, 0, 0.0, 0, 0.0
+            last_save = time.monotonic()
+            self._save(state, optimizer, best_weights)
+            self.on_event({"type": "epoch", **curve.model_dump()})
+            if self.should_stop():
+                raise Stopped
+        return Trained(state, best_weights)
+
+    def _validate(self, state: TrainingState, lr: float) -> EpochCurve:
+        """Clean and PGD-10 accuracy on the held-out images and on as many training images."""
+        started, cost = time.monotonic(), self.model.cost.copy()
+        probe = sample(self.train_images, len(self.held_out), self.spec.seed)
+        shares = []
+        for images in (probe, self.held_out):
+            options = {"batch_size": self.spec.evaluation.batch_size, "device": self.device}
+            clean = predict_correct(self.model, images, num_classes=self.num_classes, **options)
+            robust = survivors(
+                self.model, images, clean, _JUDGE, self.spec.threat, seed=self.spec.seed, **options
+            )
+            shares += [float(clean.mean()), float(robust.mean())]
+        _add(state.validation_cost, self.model.cost - cost)
+        state.validation_seconds += time.monotonic() - started
+        return EpochCurve(
+            epoch=state.epoch + 1,
+            lr=lr,
+            train_loss=state.loss_sum / max(1, state.loss_count),
+            train_clean=shares[0],
+            train_robust=shares[1],
+            held_out_clean=shares[2],
+            held_out_robust=shares[3],
+            seconds=state.seconds,
+        )
+
+    def _account(self, state: TrainingState, since: Cost, started: float) -> Cost:
+        """Book the passes and seconds since the last time."""
+        _add(state.training_cost, self.model.cost - since)
+        state.seconds += time.monotonic() - started
+        return self.model.cost.copy()
+
+    def _report_progress(self, state: TrainingState, steps: int) -> None:
+        share = (state.epoch + state.step / steps) / self.training.epochs
+        self.on_event(
+            {"type": "progress", "epoch": state.epoch, "epochs": self.training.epochs, "phase_fraction": share}
+        )
+
+    def _save(
+        self, state: TrainingState, optimizer: torch.optim.Optimizer, best_weights: dict[str, torch.Tensor]
+    ) -> None:
+        """Write the state to a temporary name and rename it, then say so."""
+        content = {
+            "spec": _digest(self.spec),
+            "state": asdict(state),
+            "model": self.model.net.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "best": best_weights,
+        }
+        temporary = self.state_path.with_suffix(".tmp")
+        torch.save(content, temporary)
+        temporary.replace(self.state_path)
+        self.on_event({"type": "state", "file": self.state_path.name, "epoch": state.epoch, "step": state.step})
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, dict[str, torch.Tensor]]:
+        if not self.state_path.exists():
+            return TrainingState(), {}
+        saved = torch.load(self.state_path, map_location=self.device, weights_only=True)
+        if saved["spec"] != _digest(self.spec):
+            raise ValueError("the saved training state belongs to another spec")
+        self.model.net.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return TrainingState(**saved["state"]), saved["best"]
+
+
+def last_good_weights(path: Path) -> tuple[TrainingState, dict[str, torch.Tensor]] | None:
+    """State and best weights of the last save, if an epoch was finished: what is kept when training diverges."""
+    if not path.exists():
+        return None
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    return (TrainingState(**saved["state"]), saved["best"]) if saved["best"] else None
+
+
+def _add(total: dict[str, int], cost: Cost) -> None:
+    for key, value in asdict(cost).items():
+        total[key] += value
+
+
+def _digest(spec: JobSpec) -> str:
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+def _diverged(epoch: int, step: int, value: float) -> DivergedError:
+    return DivergedError(
+        f"the training loss became {value} in epoch {epoch + 1}, step {step + 1}",
+        "lower training.optimizer.lr; the last good epoch is kept",
+    )

@@ -1,0 +1,66 @@
+"""python -m ingest WORKDIR: prepares the raw uploads of one job.
+
+Reads WORKDIR/ingest.json: {"checkpoint": {"path", "filename", "sha256", "size"}, "data": the same} and the
+"data" part of WORKDIR/spec.json; writes WORKDIR/input/. On refusal one JSON line goes to stdout, exit status 64.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ingest.checkpoint import prepare_checkpoint
+from ingest.errors import IngestError
+from ingest.image_folder import prepare_image_folder
+from ingest.npz import prepare_npz
+
+EXIT_REFUSED = 64
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare one work folder; done again from the start if it was interrupted."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m ingest WORKDIR\n")
+        return 2
+    root = Path(arguments[0])
+    request = json.loads((root / "ingest.json").read_text())
+    options = json.loads((root / "spec.json").read_text())["data"]
+    target = root / "input"
+    target.mkdir(exist_ok=True)
+    try:
+        prepare_checkpoint(_source(request["checkpoint"]), Path(request["checkpoint"]["path"]), target)
+        _prepare_data(request["data"], options, target)
+    except IngestError as error:
+        failure = {"type": "failure", "code": error.code, "blame": "user", "detail": error.detail, "hint": error.hint}
+        sys.stdout.write(json.dumps(failure) + "\n")
+        return EXIT_REFUSED
+    return 0
+
+
+def _source(upload: dict[str, Any]) -> dict[str, Any]:
+    return {key: upload[key] for key in ("filename", "sha256", "size")}
+
+
+def _prepare_data(upload: dict[str, Any], options: dict[str, Any], target: Path) -> None:
+    path = Path(upload["path"])
+    if (options["format"] or _guess(path)) == "npz":
+        prepare_npz(_source(upload), path, target)
+    else:
+        prepare_image_folder(_source(upload), path, target, options)
+
+
+def _guess(path: Path) -> str:
+    """An npz is a zip whose members are .npy files; all else is taken for an image folder."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if names and all(name.endswith(".npy") for name in names):
+            return "npz"
+    return "imagefolder"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
