@@ -39,7 +39,15 @@ def main(arguments: list[str]) -> int:
     workdir = Workdir(Path(arguments[1]))
 
     def fail(error: RunError) -> int:
-        emit({"type": "failure", "code": error.code, "blame": error.blame, "detail": error.detail, "hint": error.hint})
+        emit(
+            {
+                "type": "failure",
+                "code": error.code,
+                "blame": error.blame,
+                "detail": error.detail,
+                "hint": error.hint,
+            }
+        )
         return EXIT_FAILED
 
     try:

@@ -124,8 +124,6 @@ def _resized_crop(x: Tensor, rng: Rng) -> Tensor:
     shift_x = (2 * rng.fork("x").uniform(1).flatten() - 1) * (1 - width)
     shift_y = (2 * rng.fork("y").uniform(1).flatten() - 1) * (1 - height)
     zero = torch.zeros_like(area)
-    affine = torch.stack(
-        [torch.stack([width, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1
-    )
+    affine = torch.stack([torch.stack([width, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1)
     grid = F.affine_grid(affine, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -39,7 +39,11 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, to resume from."""
-        return {"side": self.side.model_dump(mode="json"), "clean": _bits(self.clean), "robust": _bits(self.robust)}
+        return {
+            "side": self.side.model_dump(mode="json"),
+            "clean": _bits(self.clean),
+            "robust": _bits(self.robust),
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Outcome:
@@ -56,7 +60,7 @@ def _bits(mask: Mask) -> str:
 
 
 def _mask(bits: str) -> Mask:
-    return np.frombuffer(bits.encode(), np.uint8) == ord("1")
+    return np.array([bit == "1" for bit in bits], bool)
 
 
 def evaluate(
@@ -88,7 +92,15 @@ def evaluate(
             on_progress((done + share * work) / total_work)
 
         standing = survivors(
-            model, images, clean, attack, threat, seed=seed, batch_size=batch_size, device=device, on_progress=attacked
+            model,
+            images,
+            clean,
+            attack,
+            threat,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            on_progress=attacked,
         )
         done += work
         counted = attack.bounded and threat == headline
@@ -181,7 +193,7 @@ def fooled(model: Classifier, x_adv: Tensor, x: Tensor, y: Tensor, threat: Threa
         if worst > threat.eps * (1 + _TOLERANCE) + _TOLERANCE:
             raise AssertionError(f"an adversarial example has {threat.norm} norm {worst}, over eps {threat.eps}")
     with frozen(model), torch.inference_mode():
-        logits = torch.cat([model(part) for part in x_adv.split(len(x_adv) // 2 + 1)])
+        logits = torch.cat([model(part) for part in torch.split(x_adv, len(x_adv) // 2 + 1)])
     if not torch.isfinite(logits).all():
         raise BadLogitsError("the model returned NaN or infinite logits for adversarial examples inside [0, 1]")
     return logits.argmax(1) != y

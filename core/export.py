@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core.errors import CheckpointMismatchError
 from core.matching import KeyMatch
 from core.prepared import CheckpointFormat, CheckpointManifest, Workdir
 
@@ -31,19 +30,8 @@ DTYPES = {
 
 
 def load_weights(path: Path, match: KeyMatch, net: nn.Module) -> None:
-    """Copy the prepared checkpoint into the network, in float32.
-
-    Raises: CheckpointMismatchError if a weight is NaN or infinite.
-    """
-    tensors = load_file(path)
-    state = {}
-    for key, target in match.keys.items():
-        value = tensors[key]
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointMismatchError(f"tensor {key!r} holds NaN or infinite values", "train or export it again")
-        state[target] = value.float() if value.is_floating_point() else value
-    # strict matching was done by name, order and shape; only BatchNorm's counters may be absent
-    net.load_state_dict(state, strict=False)
+    """Copy the prepared checkpoint into the network."""
+    _load(load_file(path), match, net)
 
 
 def to_uploaded_form(
@@ -85,11 +73,14 @@ def read_checkpoint(workdir: Workdir, kind: CheckpointFormat, manifest: Checkpoi
 
 def load_exported(workdir: Workdir, match: KeyMatch, manifest: CheckpointManifest, net: nn.Module) -> None:
     """Put the exported file of the uploaded format into a fresh network: what is evaluated is what ships."""
-    tensors = read_checkpoint(workdir, manifest.format, manifest)
-    net.load_state_dict(
-        {match.keys[key]: value.float() if value.is_floating_point() else value for key, value in tensors.items()},
-        strict=False,
-    )
+    _load(read_checkpoint(workdir, manifest.format, manifest), match, net)
+
+
+def _load(tensors: Mapping[str, Tensor], match: KeyMatch, net: nn.Module) -> None:
+    """In float32, whatever the file's dtype: attacks in float16 would meet gradients that underflow to 0."""
+    state = {match.keys[key]: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    # keys and shapes were matched one by one; only BatchNorm's counters may be absent
+    net.load_state_dict(state, strict=False)
 
 
 def file_sha256(path: Path) -> str:

@@ -136,7 +136,9 @@ def nearest_architecture(manifest: CheckpointManifest, image: ImageShape, num_cl
 
 
 def _known_shapes(image: ImageShape, num_classes: int) -> Iterable[tuple[str, list[Shape]]]:
-    candidates = [(name, {"name": name}) for name in ARCHITECTURES.names() if name not in ("sequential", "timm", "torchvision")]
+    candidates = [
+        (name, {"name": name}) for name in ARCHITECTURES.names() if name not in ("sequential", "timm", "torchvision")
+    ]
     candidates += [
         (f"torchvision/{model}", {"name": "torchvision", "model": model})
         for model in ARCHITECTURES["torchvision"].models()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -44,12 +45,12 @@ def _name_only(value: Any) -> Any:
 class Registry(Generic[E]):
     """All concrete entries found in the modules of one package, by name."""
 
-    def __init__(self, package: str, base: type[E]) -> None:
+    def __init__(self, package: str, base: Callable[..., E]) -> None:
         path = importlib.import_module(package).__path__
         for module in sorted(pkgutil.iter_modules(path), key=lambda m: m.name):
             importlib.import_module(f"{package}.{module.name}")
         self._entries: dict[str, type[E]] = {}
-        for cls in _subclasses(base):
+        for cls in _subclasses(cast(type[E], base)):  # mypy takes no abstract class for a type[E]
             for name in cls.names():
                 if name in self._entries:
                     raise ValueError(f"{name!r} is registered twice: {self._entries[name]} and {cls}")

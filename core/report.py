@@ -26,7 +26,12 @@ class Count(_Part):
     @classmethod
     def of(cls, correct: int, total: int) -> Count:
         """From counts."""
-        return cls(correct=correct, total=total, accuracy=correct / total if total else 0.0, ci95=wilson(correct, total))
+        return cls(
+            correct=correct,
+            total=total,
+            accuracy=correct / total if total else 0.0,
+            ci95=wilson(correct, total),
+        )
 
 
 class AttackResult(Count):

@@ -17,7 +17,7 @@ import torch
 from core import __version__
 from core.cost import Cost
 from core.data import ImageSet, hold_out, load_split, sample
-from core.errors import BaselineTooLowError, DataMismatchError, DivergedError, RunError
+from core.errors import BaselineTooLowError, DataMismatchError, DivergedError, RunError, Stopped
 from core.evaluate import Outcome, evaluate
 from core.export import (
     file_sha256,
@@ -31,6 +31,7 @@ from core.matching import KeyMatch, count_classes, match_keys, nearest_architect
 from core.models.base import ImageShape
 from core.models.classifier import Classifier
 from core.prepared import FORMATS, CheckpointManifest, DataManifest, Workdir
+from core.progress import Progress
 from core.report import (
     Change,
     EpochCurve,
@@ -52,9 +53,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 _NEAR_CHANCE = 0.1  # clean accuracy less than this far on the way from chance to 1 is near chance
 
 
-def run(
-    spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callable[[], bool] = lambda: False
-) -> Report:
+def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callable[[], bool] = lambda: False) -> Report:
     """Validate, attack, fine-tune, export, attack the exported file, report.
 
     Args:
@@ -119,6 +118,13 @@ class _Run:
             self.train_images, self.held_out = hold_out(
                 load_split(self.workdir, "train"), self._training().held_out, self.spec.seed
             )
+        self.progress = Progress(
+            self.spec,
+            images=len(self.images),
+            suite=self.suite,
+            train_images=len(self.train_images) if self.spec.defense.trains else 0,
+            held_out=len(self.held_out) if self.spec.defense.trains else 0,
+        )
         if self.match.by == "order":
             self.notes.append(
                 "The checkpoint's keys differ from the architecture's and were matched by order and shape."
@@ -191,7 +197,7 @@ class _Run:
             before = Outcome.from_json(saved["outcome"])
         else:
             started = time.monotonic()
-            before = self._evaluate(self.model)
+            before = self._evaluate(self.model, "baseline")
             self.costs["baseline"] = self._phase_cost(time.monotonic() - started, self.model.cost)
             self.workdir.baseline.parent.mkdir(exist_ok=True)
             content = {"cost": self.costs["baseline"].model_dump(), "outcome": before.to_json()}
@@ -222,6 +228,7 @@ class _Run:
             device=self.device,
             state_path=self.workdir.training,
             on_event=self.on_event,
+            on_progress=self.progress.reporter("training", self.on_event),
             should_stop=self.should_stop,
         )
         try:
@@ -248,12 +255,20 @@ class _Run:
         model = self._build()
         load_exported(self.workdir, self.match, self.manifest, model.net)
         started = time.monotonic()
-        after = self._evaluate(model)
+        after = self._evaluate(model, "evaluating")
         self.costs["evaluating"] = self._phase_cost(time.monotonic() - started, model.cost)
         self.on_event({"type": "result", "side": "after", **after.side.model_dump(mode="json")})
         return after
 
-    def _evaluate(self, model: Classifier) -> Outcome:
+    def _evaluate(self, model: Classifier, phase: str) -> Outcome:
+        report = self.progress.reporter(phase, self.on_event)
+        epochs = self.spec.training.epochs if self.spec.training and phase == "evaluating" else 0
+
+        def on_progress(share: float) -> None:
+            report(share, epochs)
+            if self.should_stop():
+                raise Stopped
+
         return evaluate(
             model,
             self.images,
@@ -263,7 +278,7 @@ class _Run:
             seed=self.spec.seed,
             batch_size=self.spec.evaluation.batch_size,
             device=self.device,
-            on_progress=lambda share: self.on_event({"type": "progress", "phase_fraction": share}),
+            on_progress=on_progress,
         )
 
     @staticmethod
@@ -367,5 +382,3 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
     }
-
-

@@ -13,4 +13,7 @@ def better(candidate: EpochCurve, best: EpochCurve | None, select: str) -> bool:
     """
     if best is None or select == "last":
         return True
-    return (candidate.held_out_robust, candidate.held_out_clean) >= (best.held_out_robust, best.held_out_clean)
+    return (candidate.held_out_robust, candidate.held_out_clean) >= (
+        best.held_out_robust,
+        best.held_out_clean,
+    )

@@ -67,7 +67,10 @@ class TrainingSpec(_Part):
         description='Which epoch ships: "robust", best PGD-10 accuracy on held-out training images; or "last".'
     )
     held_out: int = Field(
-        500, ge=1, le=100_000, description="Training images held out for curves and choice; at most a tenth of them."
+        500,
+        ge=1,
+        le=100_000,
+        description="Training images held out for curves and choice; at most a tenth of them.",
     )
 
 
@@ -154,7 +157,12 @@ def _fill_training(published: Published, given: Any) -> Any:
     optimizer = training.get("optimizer", published.optimizer)
     optimizer = {"name": optimizer} if isinstance(optimizer, str) else optimizer
     if isinstance(optimizer, dict) and (lr := published.lr.get(str(optimizer.get("name", published.optimizer)))):
-        optimizer = {"name": published.optimizer, "lr": lr, "weight_decay": published.weight_decay, **optimizer}
+        optimizer = {
+            "name": published.optimizer,
+            "lr": lr,
+            "weight_decay": published.weight_decay,
+            **optimizer,
+        }
     defaults = {
         "epochs": published.epochs,
         "batch_size": published.batch_size,

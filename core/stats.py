@@ -24,5 +24,5 @@ def mcnemar(gained: int, lost: int) -> float:
     ``gained`` images became correct and ``lost`` became wrong; under no change each is a fair coin.
     """
     discordant = gained + lost
-    tail = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    tail: int = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / (1 << discordant))

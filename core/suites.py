@@ -22,12 +22,12 @@ class Entry(NamedTuple):
     threat: ThreatModel
 
 
-def quick(threat: ThreatModel, image: ImageShape) -> list[Entry]:  # noqa: ARG001 - the same for all images
+def quick(threat: ThreatModel, image: ImageShape) -> list[Entry]:
     """FGSM and PGD-20 with step eps/4, under the job's threat model."""
     return [Entry(FGSM(), threat), Entry(PGD(steps=20, step_size="eps/4"), threat)]
 
 
-def agarwal(threat: ThreatModel, image: ImageShape) -> list[Entry]:  # noqa: ARG001 - the paper's own eps
+def agarwal(threat: ThreatModel, image: ImageShape) -> list[Entry]:
     """Agarwal et al. 2021, table 1: FGSM, I-FGSM and PGD-10, step 0.01, eps 0.3 on grey and 0.03 on colour images.
 
     Ten steps of 0.01 reach a third of eps = 0.3: a protocol to compare with, not a measure of robustness.
@@ -51,7 +51,7 @@ def jeddi(threat: ThreatModel, image: ImageShape) -> list[Entry]:
     return [Entry(PGD(steps=20, step_size="eps/4"), ThreatModel(norm="linf", eps=eps))]
 
 
-def hou(threat: ThreatModel, image: ImageShape) -> list[Entry]:  # noqa: ARG001 - the paper's own eps
+def hou(threat: ThreatModel, image: ImageShape) -> list[Entry]:
     """Hou et al. 2022: PGD-20 with step eps/20; eps 0.1 and 0.3 on grey images, 2, 5 and 8/255 on colour.
 
     A step of eps/20 hardly leaves the random start's neighbourhood: a protocol to compare with.

@@ -69,6 +69,7 @@ class Trainer:
     device: torch.device
     state_path: Path
     on_event: Callable[[dict[str, Any]], None]
+    on_progress: Callable[[float, int], None]
     should_stop: Callable[[], bool]
     save_seconds: float = SAVE_SECONDS
 
@@ -106,7 +107,7 @@ class Trainer:
                     state.loss_sum += value * len(x)
                     state.loss_count += len(x)
                 state.step = step + 1
-                self._report_progress(state, len(batches))
+                self.on_progress((state.epoch + state.step / len(batches)) / self.training.epochs, state.epoch)
                 due = time.monotonic() - last_save > self.save_seconds
                 stop = self.should_stop()
                 if (due or stop) and state.step < len(batches):
@@ -122,7 +123,13 @@ class Trainer:
             if better(curve, best, self.training.select):
                 state.best_epoch = curve.epoch
                 best_weights = {key: value.detach().clone() for key, value in self.model.net.state_dict().items()}
-            state.epoch, state.step, state.loss_sum, state.loss_count, state.seconds = state.epoch + 1, 0, 0.0, 0, 0.0
+            state.epoch, state.step, state.loss_sum, state.loss_count, state.seconds = (
+                state.epoch + 1,
+                0,
+                0.0,
+                0,
+                0.0,
+            )
             last_save = time.monotonic()
             self._save(state, optimizer, best_weights)
             self.on_event({"type": "epoch", **curve.model_dump()})
@@ -135,12 +142,15 @@ class Trainer:
         started, cost = time.monotonic(), self.model.cost.copy()
         probe = sample(self.train_images, len(self.held_out), self.spec.seed)
         shares = []
+        size = self.spec.evaluation.batch_size
         for images in (probe, self.held_out):
-            options = {"batch_size": self.spec.evaluation.batch_size, "device": self.device}
-            clean = predict_correct(self.model, images, num_classes=self.num_classes, **options)
-            robust = survivors(
-                self.model, images, clean, _JUDGE, self.spec.threat, seed=self.spec.seed, **options
+            clean = predict_correct(
+                self.model, images, num_classes=self.num_classes, batch_size=size, device=self.device
             )
+            robust = survivors(
+                self.model, images, clean, _JUDGE, self.spec.threat,
+                seed=self.spec.seed, batch_size=size, device=self.device,
+            )  # fmt: skip
             shares += [float(clean.mean()), float(robust.mean())]
         _add(state.validation_cost, self.model.cost - cost)
         state.validation_seconds += time.monotonic() - started
@@ -160,12 +170,6 @@ class Trainer:
         _add(state.training_cost, self.model.cost - since)
         state.seconds += time.monotonic() - started
         return self.model.cost.copy()
-
-    def _report_progress(self, state: TrainingState, steps: int) -> None:
-        share = (state.epoch + state.step / steps) / self.training.epochs
-        self.on_event(
-            {"type": "progress", "epoch": state.epoch, "epochs": self.training.epochs, "phase_fraction": share}
-        )
 
     def _save(
         self, state: TrainingState, optimizer: torch.optim.Optimizer, best_weights: dict[str, torch.Tensor]

@@ -1,7 +1,8 @@
 """python -m ingest WORKDIR: prepares the raw uploads of one job.
 
-Reads WORKDIR/ingest.json: {"checkpoint": {"path", "filename", "sha256", "size"}, "data": the same} and the
-"data" part of WORKDIR/spec.json; writes WORKDIR/input/. On refusal one JSON line goes to stdout, exit status 64.
+Reads WORKDIR/ingest.json: {"checkpoint": {"path", "filename", "sha256", "size"}, "data": the same, or null for a
+named dataset in "datasets_dir"}, and the "data" part of WORKDIR/spec.json; writes WORKDIR/input/.
+On refusal one JSON line goes to stdout, exit status 64.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.checkpoint import prepare_checkpoint
+from ingest.datasets import find_dataset
 from ingest.errors import IngestError
 from ingest.image_folder import prepare_image_folder
 from ingest.npz import prepare_npz
@@ -32,9 +34,16 @@ def main(arguments: list[str]) -> int:
     target.mkdir(exist_ok=True)
     try:
         prepare_checkpoint(_source(request["checkpoint"]), Path(request["checkpoint"]["path"]), target)
-        _prepare_data(request["data"], options, target)
+        data = request["data"] or find_dataset(options["dataset"], Path(request["datasets_dir"]))
+        _prepare_data(data, options, target)
     except IngestError as error:
-        failure = {"type": "failure", "code": error.code, "blame": "user", "detail": error.detail, "hint": error.hint}
+        failure = {
+            "type": "failure",
+            "code": error.code,
+            "blame": "user",
+            "detail": error.detail,
+            "hint": error.hint,
+        }
         sys.stdout.write(json.dumps(failure) + "\n")
         return EXIT_REFUSED
     return 0

@@ -46,7 +46,8 @@ def check_pixels(x: Array, where: str) -> Array:
         channels_first = x.ndim == 4 and x.shape[1] in (1, 3)
         hint = f"np.transpose({where.split()[0]}, (0, 2, 3, 1)) brings the channels to the end"
         raise DataShapeError(
-            f"{where} has shape {x.shape}", hint if channels_first else "images are (n, h, w) or (n, h, w, c), c 1 or 3"
+            f"{where} has shape {x.shape}",
+            hint if channels_first else "images are (n, h, w) or (n, h, w, c), c 1 or 3",
         )
     if min(x.shape[1:3]) < 8 or max(x.shape[1:3]) > 1024:
         raise DataShapeError(f"{where} has images of {x.shape[1]}x{x.shape[2]}", "8 to 1024 pixels a side are taken")
@@ -99,7 +100,8 @@ def finish(
             raise LabelsInvalidError(f"the {split} split of {name} is empty")
         if len(np.unique(values)) < 2:
             raise LabelsInvalidError(
-                f"the {split} split of {name} has one class only ({values[0]})", "a classifier needs at least two"
+                f"the {split} split of {name} has one class only ({values[0]})",
+                "a classifier needs at least two",
             )
         np.save(target / f"y_{split}.npy", values)
     num_classes = 1 + max(int(values.max()) for values in labels.values())

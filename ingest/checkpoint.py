@@ -43,9 +43,7 @@ def prepare_checkpoint(source: dict[str, Any], path: Path, target: Path) -> None
     elif magic[:1] == b"\x80":
         raise CheckpointNotPlainError("a pickle in torch's legacy format, or a pickled object", SAVE_HINT)
     else:
-        raise CheckpointFormatError(
-            f"{source['filename']} is neither safetensors nor a zip-format .pt file", SAVE_HINT
-        )
+        raise CheckpointFormatError(f"{source['filename']} is neither safetensors nor a zip-format .pt file", SAVE_HINT)
     (target / "checkpoint.json").write_text(json.dumps({"source": source, **manifest}))
 
 
@@ -116,7 +114,12 @@ def _unwrap(root: Any) -> tuple[list[str], dict[str, TensorRef], dict[str, Any],
             if _is_state_dict(root.get(key)):
                 others = {name: value for name, value in root.items() if name != key}
                 extras = {str(name): value for name, value in others.items() if _is_plain(value)}
-                return [key], root[key], extras, sorted(str(name) for name in others if str(name) not in extras)
+                return (
+                    [key],
+                    root[key],
+                    extras,
+                    sorted(str(name) for name in others if str(name) not in extras),
+                )
     raise CheckpointFormatError(
         "the file holds no state dict: a dict from names to tensors, alone or under "
         + ", ".join(repr(name) for name in WRAPPERS),

@@ -11,7 +11,14 @@ from core.threat import ThreatModel
 
 
 def ascend(
-    model: nn.Module, start: Tensor, x: Tensor, y: Tensor, threat: ThreatModel, *, steps: int, step_size: float
+    model: nn.Module,
+    start: Tensor,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
 ) -> Tensor:
     """The last of ``steps`` iterates from ``start``: what adversarial training trains on (Madry et al. 2018, eq. 2.1).
 
@@ -25,7 +32,14 @@ def ascend(
 
 
 def first_success(
-    model: nn.Module, start: Tensor, x: Tensor, y: Tensor, threat: ThreatModel, *, steps: int, step_size: float
+    model: nn.Module,
+    start: Tensor,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
 ) -> Tensor:
     """The first misclassified iterate of each image, or its last: what evaluation wants.
 

@@ -55,4 +55,6 @@ class Attack(Entry):
         """Raise UnsupportedError if the attack does not know the threat model's norm."""
         if threat.norm not in self.norms:
             known = ", ".join(sorted(self.norms))
-            raise UnsupportedError(f"attack {self.name!r} does not support norm {threat.norm!r}", f"use one of: {known}")
+            raise UnsupportedError(
+                f"attack {self.name!r} does not support norm {threat.norm!r}", f"use one of: {known}"
+            )

@@ -54,12 +54,14 @@ class DRA(Attack):
 
     name: Literal["dra"] = "dra"
     mean_change: Pixels = Field(
-        2 / 255, le=1, description='Mean absolute change of a pixel (the paper\'s epsilon); "2/255" or a number.'
+        2 / 255,
+        le=1,
+        description='Mean absolute change of a pixel (the paper\'s epsilon); "2/255" or a number.',
     )
     p: float = Field(1 / 3, ge=0, le=1, description="Share of pixels that may change, by gradient magnitude.")
     steps: int = Field(5, ge=1, le=10_000, description="Gradient steps.")
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:  # noqa: ARG002 - unbounded and deterministic
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
         """See ``dynamically_regulated``."""
         return dynamically_regulated(model, x, y, mean_change=self.mean_change, p=self.p, steps=self.steps)
 

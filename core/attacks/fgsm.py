@@ -24,7 +24,7 @@ class FGSM(Attack):
 
     name: Literal["fgsm"] = "fgsm"
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:  # noqa: ARG002 - deterministic
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
         """One step; see the base class."""
         grad, _ = input_gradient(model, x, y)
         return project(x + threat.eps * steepest(grad, threat.norm), x, threat)

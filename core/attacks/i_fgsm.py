@@ -24,7 +24,7 @@ class IFGSM(Attack):
     steps: int = Field(10, ge=1, le=10_000, description="Gradient steps.")
     step_size: StepSize = Field("2.5*eps/steps", description='Step, absolute or relative to eps ("eps/4").')
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:  # noqa: ARG002 - deterministic
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
         """K steps from the clean image; see the base class."""
         step_size = resolve_step_size(self.step_size, eps=threat.eps, steps=self.steps)
         return first_success(model, x, x, y, threat, steps=self.steps, step_size=step_size)

@@ -38,9 +38,7 @@ class PGD(Attack):
         for restart in range(self.restarts):
             clean, labels = x[standing], y[standing]
             start = uniform_in_ball(clean, threat, rng[standing].fork(restart))
-            result[standing] = first_success(
-                model, start, clean, labels, threat, steps=self.steps, step_size=step_size
-            )
+            result[standing] = first_success(model, start, clean, labels, threat, steps=self.steps, step_size=step_size)
             if restart + 1 < self.restarts:
                 standing = standing[model(result[standing]).argmax(1) == labels]
                 if len(standing) == 0:

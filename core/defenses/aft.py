@@ -49,11 +49,9 @@ class AFT(Defense):
         step_size = resolve_step_size(self.step_size, eps=moment.threat.eps, steps=self.steps)
         start = uniform_in_ball(batch.x, moment.threat, batch.rng.fork("start"))
         with frozen(model):
-            x_adv = ascend(
-                model, start, batch.x, batch.y, moment.threat, steps=self.steps, step_size=step_size
-            )
+            x_adv = ascend(model, start, batch.x, batch.y, moment.threat, steps=self.steps, step_size=step_size)
         yield F.cross_entropy(model(x_adv), batch.y)
 
-    def fb_per_example(self, share: float) -> int:  # noqa: ARG002 - the same in every epoch
+    def fb_per_example(self, share: float) -> int:
         """K + 1."""
         return self.steps + 1

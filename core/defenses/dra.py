@@ -40,7 +40,7 @@ class DRATraining(Defense):
     steps: int = Field(5, ge=1, le=1000, description="Gradient steps for each training example (T).")
 
     @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:  # noqa: ARG003 - the paper has one lr
+    def published(cls, domain: Domain, *, small: bool) -> Published:
         """60 epochs of SGD on CIFAR; on MNIST 50, with a stronger and constant adversary."""
         grey = domain == "grey28"
         grey_parameters = {
@@ -76,9 +76,7 @@ class DRATraining(Defense):
             yield clean
             return
         with frozen(model):
-            x_adv = dynamically_regulated(
-                model, batch.x, batch.y, mean_change=mean_change, p=self.p, steps=self.steps
-            )
+            x_adv = dynamically_regulated(model, batch.x, batch.y, mean_change=mean_change, p=self.p, steps=self.steps)
         yield 0.5 * clean + 0.5 * F.cross_entropy(model(x_adv), batch.y)
 
     def fb_per_example(self, share: float) -> int:

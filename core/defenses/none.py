@@ -20,14 +20,14 @@ class NoDefense(Defense):
     name: Literal["none"] = "none"
 
     @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:  # noqa: ARG003 - nothing is trained
+    def published(cls, domain: Domain, *, small: bool) -> Published:
         """Nothing is trained."""
         return Published(epochs=0, optimizer="", lr={}, schedule={}, augment=(), select="last")
 
-    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:  # noqa: ARG002 - nothing is trained
+    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
         """No loss."""
         return iter(())
 
-    def fb_per_example(self, share: float) -> int:  # noqa: ARG002 - nothing is trained
+    def fb_per_example(self, share: float) -> int:
         """Zero."""
         return 0

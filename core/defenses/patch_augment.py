@@ -48,12 +48,12 @@ class PatchAugment(Defense):
             select="last",
         )
 
-    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:  # noqa: ARG002 - no adversary
+    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
         """CE over the 2B images."""
         x = torch.cat([batch.x, self.modify(batch.x, batch.rng.fork("patch"))])
         yield F.cross_entropy(model(x), batch.y.repeat(2))
 
-    def fb_per_example(self, share: float) -> int:  # noqa: ARG002 - the same in every epoch
+    def fb_per_example(self, share: float) -> int:
         """2."""
         return 2
 

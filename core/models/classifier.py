@@ -26,7 +26,7 @@ class Classifier(nn.Module):
         self, net: nn.Module, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(memory_format=torch.channels_last)
         self.normalises = mean is not None or std is not None
         self.register_buffer("mean", _channels(mean or [0.0]), persistent=False)
         self.register_buffer("std", _channels(std or [1.0]), persistent=False)

@@ -141,7 +141,8 @@ if TYPE_CHECKING:
     AnyLayer: TypeAlias = Layer
 else:
     AnyLayer = Annotated[
-        Annotated[reduce(or_, Layer.__subclasses__()), Field(discriminator="kind")], BeforeValidator(_spelled_out)
+        Annotated[reduce(or_, Layer.__subclasses__()), Field(discriminator="kind")],
+        BeforeValidator(_spelled_out),
     ]
 
 

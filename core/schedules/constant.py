@@ -14,6 +14,6 @@ class Constant(Schedule):
 
     name: Literal["constant"] = "constant"
 
-    def factor(self, t: float, epochs: float) -> float:  # noqa: ARG002 - constant in both
+    def factor(self, t: float, epochs: float) -> float:
         """Always 1."""
         return 1.0

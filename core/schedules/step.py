@@ -20,6 +20,6 @@ class Step(Schedule):
     every: float = Field(1, gt=0, description="Epochs between decays (i).")
     gamma: float = Field(0.5, gt=0, le=1, description="Factor of each decay.")
 
-    def factor(self, t: float, epochs: float) -> float:  # noqa: ARG002 - independent of the length
+    def factor(self, t: float, epochs: float) -> float:
         """gamma ** floor(t / every)."""
         return float(self.gamma ** math.floor(t / self.every))

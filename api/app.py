@@ -1,0 +1,31 @@
+"""The FastAPI application over given services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+
+from api import catalog, checkpoints, errors, events, health, jobs, openapi
+from api.services import Services
+from core import __version__
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
+    """The application; ``lifespan`` starts and stops what the services need."""
+    app = FastAPI(
+        title="Temper",
+        summary="Hardens image classifiers, and says honestly how robust they are now.",
+        version=__version__,
+        lifespan=lifespan,
+        max_body_size=services.settings.max_upload_bytes,
+    )
+    app.state.services = services
+    errors.install(app)
+    for module in (jobs, events, checkpoints, catalog, health):
+        app.include_router(module.router)
+    openapi.install(app)
+    return app

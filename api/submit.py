@@ -1,0 +1,185 @@
+"""POST /jobs: from a multipart or JSON body to a stored job."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from api.errors import SpecInvalidError
+from api.services import Services
+from core.spec import JobSpec
+from jobs.repository import NewJob, new_id
+from jobs.tables import Job
+
+FORM_FIELDS = {
+    "architecture": ("model", "architecture"),
+    "defense": ("defense",),
+    "eps": ("threat", "eps"),
+    "norm": ("threat", "norm"),
+    "epochs": ("training", "epochs"),
+}
+_FILES = ("checkpoint", "data")
+_MAX_SPEC_BYTES = 1 << 20
+
+
+async def submit(request: Request, services: Services) -> Job:
+    """Validate everything, then store the files, then the job.
+
+    Raises: SpecInvalidError naming the field; UploadNotFoundError, JobNotFoundError for references.
+    """
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form(max_files=len(_FILES), max_part_size=_MAX_SPEC_BYTES) as form:
+            return await run_in_threadpool(_from_form, form, services)
+    body = _parse_json((await request.body()).decode(errors="replace"), "body")
+    return await run_in_threadpool(_from_json, body, services)
+
+
+def _from_form(form: FormData, services: Services) -> Job:
+    unknown = sorted(set(form) - {"spec", *_FILES, *FORM_FIELDS})
+    if unknown:
+        allowed = ["spec", *_FILES, *FORM_FIELDS]
+        raise SpecInvalidError.field(unknown[0], f"no such form field; allowed: {', '.join(allowed)}", allowed=allowed)
+    content = _parse_json(_text(form, "spec"), "spec") if "spec" in form else {}
+    for name, path in FORM_FIELDS.items():
+        if name in form:
+            _override(content, path, _text(form, name))
+    files = {name: form[name] for name in _FILES if name in form}
+    for name, file in files.items():
+        if not isinstance(file, UploadFile):
+            raise SpecInvalidError.field(name, f"send a file: -F {name}=@FILE")
+    references = _pop_references(content)
+    spec = _validate(content)
+    if "checkpoint" not in files and "checkpoint" not in references:
+        raise SpecInvalidError.field("checkpoint", "send the checkpoint's file: -F checkpoint=@model.pt")
+    if "data" not in files and "data" not in references and spec.data.dataset is None:
+        raise SpecInvalidError.field("data", "send the data's file: -F data=@data.npz, or name data.dataset")
+    uploads = {name: _resolve(name, reference, services) for name, reference in references.items()}
+    for name, file in files.items():
+        if isinstance(file, UploadFile):
+            uploads[name] = _store(file.filename or name, file.file, services)
+    return _create(spec, uploads, services)
+
+
+def _from_json(content: dict[str, Any], services: Services) -> Job:
+    references = _pop_references(content)
+    spec = _validate(content)
+    if "checkpoint" not in references:
+        raise SpecInvalidError.field("checkpoint", 'give {"upload": ID} or {"job": ID}')
+    if "data" not in references and spec.data.dataset is None:
+        raise SpecInvalidError.field("data", 'give {"upload": ID} or {"dataset": NAME}')
+    return _create(spec, {name: _resolve(name, ref, services) for name, ref in references.items()}, services)
+
+
+def _create(spec: JobSpec, uploads: dict[str, str], services: Services) -> Job:
+    if "data" in uploads and spec.data.dataset is not None:
+        raise SpecInvalidError.field("data.dataset", "either a file or a named dataset, not both")
+    job = services.repository.create(
+        NewJob(
+            spec=spec.model_dump(mode="json"),
+            defense=spec.defense.name,
+            name=spec.name,
+            tags=dict(spec.tags),
+            epochs=spec.training.epochs if spec.training else 0,
+            checkpoint_upload=uploads["checkpoint"],
+            data_upload=uploads.get("data"),
+        )
+    )
+    services.ring()
+    return job
+
+
+def _text(form: FormData, name: str) -> str:
+    value = form[name]
+    if not isinstance(value, str):
+        raise SpecInvalidError.field(name, "send text, not a file")
+    return value
+
+
+def _parse_json(text: str, field: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecInvalidError.field(field, f"not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecInvalidError.field(field, "not a JSON object")
+    return content
+
+
+def _override(content: dict[str, Any], path: tuple[str, ...], value: str) -> None:
+    """Set a form field's value; a new defense name drops the parameters of the spec's."""
+    for part in path[:-1]:
+        if not isinstance(content.setdefault(part, {}), dict):
+            raise SpecInvalidError.field(part, "not a JSON object")
+        content = content[part]
+    content[path[-1]] = value
+
+
+def _validate(content: dict[str, Any]) -> JobSpec:
+    try:
+        return JobSpec.model_validate(content)
+    except ValidationError as error:
+        raise SpecInvalidError.from_pydantic(error, content) from error
+
+
+def _pop_references(content: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Take ``checkpoint`` and ``data.upload`` out of the body; the rest is the spec."""
+    references = {}
+    if "checkpoint" in content:
+        references["checkpoint"] = _reference("checkpoint", content.pop("checkpoint"), ("upload", "job"))
+    data = content.get("data")
+    if isinstance(data, dict) and "upload" in data:
+        content["data"] = {key: value for key, value in data.items() if key != "upload"}
+        references["data"] = _reference("data", {"upload": data["upload"]}, ("upload",))
+    return references
+
+
+def _reference(field: str, value: Any, kinds: tuple[str, ...]) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) != 1 or not set(value) <= set(kinds):
+        forms = " or ".join(f'{{"{kind}": ID}}' for kind in kinds)
+        raise SpecInvalidError.field(field, f"give {forms}")
+    if not isinstance(next(iter(value.values())), str):
+        raise SpecInvalidError.field(field, "an id is a string")
+    return value
+
+
+def _resolve(name: str, reference: dict[str, str], services: Services) -> str:
+    """The upload that a reference means; a job's hardened checkpoint becomes an upload of its own."""
+    if name == "checkpoint" and "job" in reference:
+        return _from_job(reference["job"], services)
+    return services.repository.upload(reference["upload"]).id
+
+
+def _from_job(job_id: str, services: Services) -> str:
+    job, report = services.repository.report(job_id)
+    if report is None or report["output"] is None:
+        raise SpecInvalidError.field("checkpoint.job", f"job {job_id} has no hardened checkpoint (it is {job.state})")
+    name = f"checkpoint.{report['output']['format']}"
+    artifact = services.repository.artifacts(job_id, "output")[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        services.storage.fetch(artifact.key, artifact.sha256, path)
+        return _put(f"{job_id}.{name}", path, services)
+
+
+def _store(filename: str, file: BinaryIO, services: Services) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "upload"
+        with path.open("wb") as target:
+            shutil.copyfileobj(file, target, 1 << 20)
+        return _put(filename, path, services)
+
+
+def _put(filename: str, path: Path, services: Services) -> str:
+    upload_id = new_id("up")
+    stored = services.storage.put(f"uploads/{upload_id}", path)
+    # only the last part: browsers may send paths, and the name is only ever shown
+    services.repository.add_upload(upload_id, filename.replace("\\", "/").rpartition("/")[2][:200], stored)
+    return upload_id

@@ -1,0 +1,57 @@
+"""How far a run is, and how long it will take: phases weighed by the passes they need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from core.spec import JobSpec
+from core.suites import Entry
+
+# shares of an attack's full cost that images take before they are fooled and leave, before and after hardening
+_BEFORE, _AFTER = 0.3, 0.7
+_VALIDATION_FB = 2 * 10  # PGD-10 on held-out images and on as many training images
+
+
+class Progress:
+    """Turns a phase's own fraction into the run's, and into an ETA from the speed of this run."""
+
+    def __init__(self, spec: JobSpec, *, images: int, suite: list[Entry], train_images: int, held_out: int) -> None:
+        attack_fb = images * sum(entry.attack.fb_per_image() for entry in suite)
+        self._epochs = spec.training.epochs if spec.training else 0
+        epochs = range(self._epochs)
+        training = sum(train_images * spec.defense.fb_per_example(epoch / self._epochs) for epoch in epochs)
+        self._planned = {
+            "baseline": _BEFORE * attack_fb,
+            "training": training + _VALIDATION_FB * held_out * self._epochs,
+            "evaluating": _AFTER * attack_fb if self._epochs else 0.0,
+        }
+        self._begun: tuple[float, float] | None = None  # time and fraction at this process's first report
+
+    def reporter(self, phase: str, on_event: Callable[[dict[str, Any]], None]) -> Callable[[float, int], None]:
+        """A function of (fraction of the phase, epochs done) that emits progress events for one phase."""
+        phases = list(self._planned)
+        before = sum(self._planned[name] for name in phases[: phases.index(phase)])
+        total = max(1.0, sum(self._planned.values()))
+
+        def report(share: float, epoch: int) -> None:
+            fraction = (before + share * self._planned[phase]) / total
+            on_event(
+                {
+                    "type": "progress",
+                    "epoch": epoch,
+                    "epochs": self._epochs,
+                    "fraction": round(fraction, 4),
+                    "eta_seconds": self._eta(fraction),
+                }
+            )
+
+        return report
+
+    def _eta(self, fraction: float) -> float | None:
+        moment = time.monotonic()
+        if self._begun is None:
+            self._begun = (moment, fraction)
+        done = fraction - self._begun[1]
+        return round((moment - self._begun[0]) / done * (1 - fraction), 1) if done > 0.01 else None

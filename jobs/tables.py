@@ -1,0 +1,118 @@
+"""The tables. Times are seconds since 1970 by the database's own clock, so that leases are plain arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, float: Float, str: String}  # noqa: RUF012 - SQLAlchemy's own idiom
+
+
+class Upload(Base):
+    """A file that a user sent; several jobs may use it."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    filename: Mapped[str]
+    key: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[float]
+
+
+class Job(Base):
+    """One job. ``attempt`` is the fencing token: it grows with each claim, and stale attempts cannot write."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    tags: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    phase: Mapped[str | None]
+    defense: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    checkpoint_upload: Mapped[str] = mapped_column(ForeignKey("uploads.id"))
+    data_upload: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
+    attempt: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    stalled: Mapped[int] = mapped_column(default=0)  # attempts in a row that saved nothing new
+    reached_epoch: Mapped[int] = mapped_column(default=-1)
+    reached_step: Mapped[int] = mapped_column(default=-1)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    progress: Mapped[dict[str, Any]]
+    failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (
+        Index("jobs_by_state", "state", "created_at", "id"),
+        Index("jobs_by_age", "created_at", "id"),
+    )
+
+
+class Epoch(Base):
+    """A finished epoch; this row makes it exist, however often it was executed."""
+
+    __tablename__ = "epochs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    metrics: Mapped[dict[str, Any]]
+
+
+class Event(Base):
+    """Something that happened in a job."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("events_by_job", "job_id", "id"), {"sqlite_autoincrement": True})
+
+
+class Artifact(Base):
+    """A stored file of a job; this row makes it exist. ``kind`` is "state" or "output"."""
+
+    __tablename__ = "artifacts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    attempt: Mapped[int]
+    created_at: Mapped[float]
+
+
+class Result(Base):
+    """One measured accuracy: clean, under one attack, or worst case ("robust"); rows, so that jobs compare by query."""
+
+    __tablename__ = "results"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    side: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    attack: Mapped[str]
+    norm: Mapped[str | None]
+    eps: Mapped[float | None]
+    correct: Mapped[int]
+    total: Mapped[int]
