@@ -231,18 +231,18 @@ class JobRepository:
                     )
                     session.add(_event(candidate.id, candidate.attempt, "failure", failure))
                     continue
+                attempt = candidate.attempt + 1
                 moved = _move(
                     session,
                     State.RUNNING,
-                    this,
-                    attempt=Job.attempt + 1,
+                    and_(this, Job.attempt == candidate.attempt),
+                    attempt=attempt,
                     stalled=Job.stalled + 1,
                     owner=owner,
                     lease_until=now() + lease_seconds,
                     started_at=func.coalesce(Job.started_at, now()),
                 )
                 if moved:
-                    attempt = candidate.attempt + 1
                     session.add(_event(candidate.id, attempt, "state", {"state": State.RUNNING, "attempt": attempt}))
                     return Claim(candidate.id, attempt)
         return None
