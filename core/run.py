@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from core import __version__
@@ -29,7 +30,7 @@ from core.export import (
 )
 from core.matching import KeyMatch, count_classes, match_keys, nearest_architecture
 from core.models.base import ImageShape
-from core.models.classifier import Classifier
+from core.models.classifier import Classifier, frozen
 from core.prepared import FORMATS, CheckpointManifest, DataManifest, Workdir
 from core.progress import Progress
 from core.report import (
@@ -110,6 +111,7 @@ class _Run:
         self.model = self._build()
         load_weights(self.workdir.input / "checkpoint.safetensors", self.match, self.model.net)
         self.images: ImageSet = sample(load_split(self.workdir, "test"), self.spec.evaluation.samples, self.spec.seed)
+        self._try_two_images()
         self.suite: list[Entry] = SUITES[self.spec.evaluation.suite](self.spec.threat, self.image)
         self.headline: ThreatModel = max((entry.threat for entry in self.suite), key=lambda threat: threat.eps)
         for attack, threat in self.suite:
@@ -188,6 +190,20 @@ class _Run:
     def _build(self) -> Classifier:
         net = self.spec.model.architecture.build(self.num_classes, self.image)
         return Classifier(net, mean=self.spec.model.mean, std=self.spec.model.std).to(self.device)
+
+    def _try_two_images(self) -> None:
+        """A pass over two images, to find before any work that the architecture cannot take their size."""
+        x, _, _ = self.images.batch(np.arange(min(2, len(self.images))), self.device)
+        try:
+            with frozen(self.model), torch.no_grad():
+                self.model(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise DataMismatchError(
+                f"{self.spec.model.architecture.name} cannot take images of {self.image}: {error}",
+                "check model.architecture, and the size of the images (data.resize, data.crop for image folders)",
+            ) from error
 
     def baseline(self) -> Outcome:
         """The uploaded checkpoint under the suite; kept, so that a resumed run does not repeat it."""
@@ -370,13 +386,11 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    import numpy
-
     return {
         "temper": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
         "platform": sys.platform,
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -23,6 +23,9 @@ def mcnemar(gained: int, lost: int) -> float:
 
     ``gained`` images became correct and ``lost`` became wrong; under no change each is a fair coin.
     """
-    discordant = gained + lost
-    tail: int = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1))
+    discordant, fewer = gained + lost, min(gained, lost)
+    coefficient = tail = 1  # binomial(discordant, 0), in integers: exact however many images
+    for k in range(fewer):
+        coefficient = coefficient * (discordant - k) // (k + 1)
+        tail += coefficient
     return min(1.0, 2 * tail / (1 << discordant))

@@ -16,7 +16,7 @@ from core.attacks.pgd import PGD
 from core.cost import Cost
 from core.data import ImageSet, augment, epoch_batches, sample
 from core.defenses.base import Batch, Moment
-from core.errors import DivergedError, Stopped
+from core.errors import BadLogitsError, DivergedError, Stopped
 from core.evaluate import predict_correct, survivors
 from core.models.classifier import Classifier
 from core.report import EpochCurve
@@ -100,7 +100,7 @@ class Trainer:
                 for loss in self.spec.defense.losses(self.model, Batch(x, y, rng), moment):
                     value = loss.item()
                     if not math.isfinite(value):
-                        raise _diverged(state.epoch, step, value)
+                        raise _diverged(f"the training loss became {value}", state.epoch, step)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
@@ -117,7 +117,10 @@ class Trainer:
                     if stop:
                         raise Stopped
             self._account(state, cost, started)
-            curve = self._validate(state, lr)
+            try:
+                curve = self._validate(state, lr)
+            except BadLogitsError as error:
+                raise _diverged("the model's logits became NaN or infinite", state.epoch, len(batches) - 1) from error
             state.curves.append(curve.model_dump())
             best = EpochCurve(**state.curves[state.best_epoch - 1]) if state.best_epoch else None
             if better(curve, best, self.training.select):
@@ -215,8 +218,8 @@ def _digest(spec: JobSpec) -> str:
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
-def _diverged(epoch: int, step: int, value: float) -> DivergedError:
+def _diverged(what: str, epoch: int, step: int) -> DivergedError:
     return DivergedError(
-        f"the training loss became {value} in epoch {epoch + 1}, step {step + 1}",
+        f"{what} in epoch {epoch + 1}, step {step + 1}",
         "lower training.optimizer.lr; the last good epoch is kept",
     )

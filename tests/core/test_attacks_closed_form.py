@@ -1,0 +1,63 @@
+"""On a two-class linear model the exact robust accuracy is known: margin > eps * dual norm of the weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from core.attacks.fgsm import FGSM
+from core.attacks.i_fgsm import IFGSM
+from core.attacks.pgd import PGD
+from core.models.classifier import Classifier
+from core.rng import Rng
+from core.threat import ThreatModel
+
+COUNT, SIDE = 400, 6
+
+
+@pytest.fixture
+def linear():
+    """Model, images in the middle of the box (so that it is inactive), labels, weight difference, margins."""
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(SIDE * SIDE, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(2, SIDE * SIDE, generator=generator))
+        layer.bias.zero_()
+    x = 0.4 + 0.2 * torch.rand(COUNT, 1, SIDE, SIDE, generator=generator)
+    difference = (layer.weight[0] - layer.weight[1]).detach()
+    with torch.no_grad():  # centre the classes: half of the images on each side
+        layer.bias[0] = -(x.flatten(1) @ difference).median()
+    margin = x.flatten(1) @ difference + layer.bias[0].item()
+    y = (margin < 0).long()
+    return Classifier(nn.Sequential(nn.Flatten(), layer)), x, y, difference, margin.abs()
+
+
+ATTACKS = [FGSM(), IFGSM(steps=20), PGD(steps=100, step_size="eps/10"), PGD(steps=20, step_size="eps/4", restarts=3)]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.name}-{attack.fb_per_image()}")
+@pytest.mark.parametrize(
+    ("norm", "eps", "dual"), [("linf", 0.005, 1), ("linf", 0.015, 1), ("l2", 0.03, 2), ("l2", 0.06, 2)]
+)
+def test_matches_the_exact_robust_accuracy(attack, norm, eps, dual, linear):
+    model, x, y, difference, margin = linear
+    threat = ThreatModel(norm=norm, eps=eps)
+    x_adv = attack.perturb(model, x, y, threat, Rng.for_images(0, torch.arange(COUNT)))
+    survived = model(x_adv).argmax(1) == y
+    exact = margin > eps * difference.norm(p=dual)
+    assert 0.1 < exact.float().mean() < 0.9, "the case must tell attacks apart"
+    # rounding decides images that lie on the border itself; an l2 walk from a random start ends just short of it
+    clear = (margin / (eps * difference.norm(p=dual)) - 1).abs() > (1e-3 if norm == "linf" else 5e-3)
+    assert clear.float().mean() > 0.97
+    assert torch.equal(survived[clear], exact[clear])
+
+
+def test_a_step_too_small_to_reach_the_border_is_weaker(linear):
+    """10 steps of eps/100 cannot use eps: the very protocol that makes models look robust."""
+    model, x, y, difference, margin = linear
+    threat = ThreatModel(norm="linf", eps=0.015)
+    weak = IFGSM(steps=10, step_size=0.00015)
+    survived = model(weak.perturb(model, x, y, threat, Rng.for_images(0, torch.arange(COUNT)))).argmax(1) == y
+    exact = margin > 0.015 * difference.norm(p=1)
+    assert survived.sum() > exact.sum() + 20

@@ -1,0 +1,85 @@
+"""Agreement with torchattacks and foolbox on the same weights and images."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from core.attacks.fgsm import FGSM
+from core.attacks.i_fgsm import IFGSM
+from core.attacks.pgd import PGD
+from core.rng import Rng
+from core.threat import ThreatModel
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the peers' own, on import
+    import foolbox
+    import torchattacks
+
+LINF, L2 = ThreatModel(norm="linf", eps=0.05), ThreatModel(norm="l2", eps=0.5)
+
+
+@pytest.fixture
+def correct(network, batch):
+    """Images that the network classifies correctly."""
+    x, y, ids = batch
+    rows = network(x).argmax(1) == y
+    return x[rows], y[rows], ids[rows]
+
+
+def ours(attack, network, correct, threat):
+    x, y, ids = correct
+    x_adv = attack.perturb(network, x, y, threat, Rng.for_images(0, ids))
+    return x_adv, (network(x_adv).argmax(1) == y).numpy()
+
+
+def test_fgsm_is_torchattacks_fgsm(network, correct):
+    x_adv, _ = ours(FGSM(), network, correct, LINF)
+    theirs = torchattacks.FGSM(network, eps=LINF.eps)(correct[0], correct[1])
+    assert ((x_adv - theirs).abs() > 1e-5).float().mean() < 1e-3
+
+
+def test_i_fgsm_is_torchattacks_bim(network, correct):
+    x, y, _ = correct
+    _, survived = ours(IFGSM(steps=10, step_size=0.01), network, correct, LINF)
+    theirs = torchattacks.BIM(network, eps=LINF.eps, alpha=0.01, steps=10)(x, y)
+    their_survived = (network(theirs).argmax(1) == y).numpy()
+    # ours keeps the first success, theirs the last iterate: ours may only be the stronger one
+    assert not (survived & ~their_survived).any()
+    assert np.mean(survived != their_survived) < 0.03
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.03])
+def test_pgd_agrees_with_torchattacks(network, correct, eps):
+    x, y, _ = correct
+    threat = ThreatModel(norm="linf", eps=eps)
+    _, survived = ours(PGD(steps=20, step_size="eps/4"), network, correct, threat)
+    torch.manual_seed(0)
+    theirs = torchattacks.PGD(network, eps=eps, alpha=eps / 4, steps=20, random_start=True)(x, y)
+    their_survived = (network(theirs).argmax(1) == y).numpy()
+    assert 0.02 < their_survived.mean() < 0.98, "the case must tell attacks apart"
+    assert survived.mean() <= their_survived.mean() + 0.01
+    assert survived.mean() >= their_survived.mean() - 0.03
+
+
+@pytest.mark.parametrize(
+    ("threat", "peer"),
+    [
+        (ThreatModel(norm="linf", eps=0.02), foolbox.attacks.LinfPGD),
+        (L2, foolbox.attacks.L2PGD),
+    ],
+    ids=["linf", "l2"],
+)
+def test_pgd_agrees_with_foolbox(network, correct, threat, peer):
+    x, y, _ = correct
+    _, survived = ours(PGD(steps=20, step_size="eps/4"), network, correct, threat)
+    torch.manual_seed(0)
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    _, _, success = peer(rel_stepsize=0.25, steps=20)(model, x, y, epsilons=threat.eps)
+    their_survived = ~success.numpy()
+    assert 0.02 < their_survived.mean() < 0.98, "the case must tell attacks apart"
+    assert survived.mean() <= their_survived.mean() + 0.01
+    assert survived.mean() >= their_survived.mean() - 0.03

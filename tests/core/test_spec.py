@@ -1,0 +1,99 @@
+"""JobSpec: published defaults, fractions, and errors that name the field."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from core.spec import JobSpec
+from core.threat import ThreatModel
+from core.values import StepSize, resolve_step_size
+
+
+def spec(architecture="fmnist-cnn", defense="aft", **more) -> JobSpec:
+    return JobSpec.model_validate({"model": {"architecture": architecture}, "defense": defense, **more})
+
+
+def test_what_is_left_out_is_the_published_set_up():
+    resolved = spec()
+    assert resolved.threat == ThreatModel(norm="linf", eps=0.1)
+    assert resolved.training.epochs == 10
+    assert resolved.training.optimizer.model_dump() == {
+        "name": "adam", "lr": 1e-3, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999,
+    }  # fmt: skip
+    assert resolved.training.schedule.name == "slow-start-fast-decay"
+    assert resolved.training.augment == ()
+    cifar = spec("resnet18-cifar", "dra")
+    assert cifar.threat.eps == pytest.approx(8 / 255)
+    assert cifar.training.epochs == 60
+    assert cifar.training.optimizer.model_dump() == {"name": "sgd", "lr": 0.01, "weight_decay": 2e-4, "momentum": 0.9}
+    assert cifar.training.augment == ("crop", "flip")
+    assert cifar.defense.p == pytest.approx(1 / 3)
+    assert spec("mnist-cnn", "dra").defense.steps == 20
+    assert spec("vgg16-cifar", "patch-augment").training.optimizer.lr == 1e-4
+    assert spec("vgg16-cifar", "patch-augment", training={"optimizer": "rmsprop"}).training.optimizer.lr == 1e-4
+
+
+def test_given_values_win():
+    resolved = spec(
+        "mnist-cnn", {"name": "dra", "steps": 3},
+        threat={"eps": "8/255"}, training={"optimizer": {"name": "adam", "lr": 0.5}, "epochs": 1},
+    )  # fmt: skip
+    assert resolved.defense.steps == 3
+    assert resolved.defense.p == pytest.approx(2 / 3)
+    assert resolved.threat.eps == 8 / 255
+    assert resolved.training.optimizer.lr == 0.5
+
+
+def test_none_does_not_train():
+    assert spec(defense="none").training is None
+    with pytest.raises(ValidationError, match="does not train"):
+        spec(defense="none", training={"epochs": 1})
+
+
+@pytest.mark.parametrize("name", ["aft", "dra", "patch-augment", "none"])
+def test_the_stored_form_resolves_to_itself(name):
+    resolved = spec("timm/resnet18", name)
+    assert JobSpec.model_validate_json(resolved.model_dump_json()) == resolved
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"architecture": "fmnist-cn"}}, "fmnist-cnn"),
+        ({"model": {"architecture": "timm/resnet5"}}, "resnet50"),
+        ({"defense": "aftt"}, "patch-augment"),
+        ({"defense": {"name": "aft", "steps": 0}}, "greater than or equal to 1"),
+        ({"defense": {"name": "aft", "stepz": 1}}, "Extra inputs"),
+        ({"threat": {"eps": -1}}, "greater than or equal to 0"),
+        ({"threat": {"eps": "1/0"}}, "denominator is 0"),
+        ({"threat": {"eps": "nan"}}, "eps"),
+        ({"threat": {"norm": "l0", "eps": 1}}, "linf"),
+        ({"threat": {"norm": "l2"}}, "Field required"),
+        ({"training": {"optimizer": "adamw"}}, "rmsprop"),
+        ({"training": {"epochs": 0}}, "greater than or equal to 1"),
+        ({"model": {"architecture": "fmnist-cnn", "mean": [0.5]}}, "go together"),
+        ({"evaluation": {"suite": "easy"}}, "quick"),
+        ({"sed": 1}, "Extra inputs"),
+    ],
+)
+def test_bad_values_are_refused(change, message):
+    body = {"model": {"architecture": "fmnist-cnn"}, "defense": "aft", **change}
+    with pytest.raises(ValidationError, match=message) as error:
+        JobSpec.model_validate(body)
+    assert error.value.error_count() == 1, "one mistake, one message"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2/255", 2 / 255), (0.01, 0.01), ("eps/4", 0.025), ("2.5*eps/steps", 0.0125), ("eps", 0.1), ("0.5*eps", 0.05)],
+)
+def test_step_sizes(text, value):
+    parsed = TypeAdapter(StepSize).validate_python(text)
+    assert resolve_step_size(parsed, eps=0.1, steps=20) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["eps/0x4", "steps", "-0.1", 0, "eps*2", "__import__"])
+def test_bad_step_sizes(text):
+    with pytest.raises(ValidationError):
+        TypeAdapter(StepSize).validate_python(text)
