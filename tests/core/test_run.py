@@ -1,0 +1,158 @@
+"""The run as a whole: what is reported, and what is refused before any work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import BaselineTooLowError, DataMismatchError
+from core.report import Report
+from core.run import run
+from tests.core.workdirs import make_workdir, save, small_data
+
+SPEC = {
+    "model": {"architecture": "fmnist-cnn"},
+    "defense": {"name": "aft", "steps": 2},
+    "threat": {"eps": 0.1},
+    "training": {"epochs": 2, "batch_size": 50, "held_out": 30},
+    "evaluation": {"samples": 60},
+}
+
+
+def prepared(tmp_path, arrays, example, **changes):
+    data = small_data(tmp_path / "data.npz", arrays)
+    return make_workdir(tmp_path / "run", {**SPEC, **changes}, example / "checkpoint.pt", data)
+
+
+def test_the_report_is_whole_and_consistent(tmp_path, arrays, example):
+    spec, workdir = prepared(tmp_path, arrays, example)
+    events = []
+    report = run(spec, workdir, events.append)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    for side in (report.before, report.after):
+        assert side.clean.total == side.robust.total == 60
+        assert side.robust.correct <= min(attack.correct for attack in side.attacks)
+        assert all(attack.counted for attack in side.attacks)
+        assert [attack.name for attack in side.attacks] == ["fgsm", "pgd"]
+    change = report.change.robust
+    assert change.gained - change.lost == report.after.robust.correct - report.before.robust.correct
+    assert len(report.training.curves) == 2
+    assert report.training.train_images == 370
+    assert set(report.cost.phases) >= {"baseline", "training", "validation", "evaluating"}
+    assert report.cost.total_fb == sum(phase.fb for phase in report.cost.phases.values())
+    assert report.images.count == 60
+    assert report.spec == spec
+    phases = [event["phase"] for event in events if event["type"] == "phase"]
+    assert phases == ["validating", "baseline", "training", "exporting", "evaluating"]
+    fractions = [event["fraction"] for event in events if event["type"] == "progress"]
+    assert fractions == sorted(fractions)
+    assert 0.9 < fractions[-1] <= 1
+
+
+def test_what_is_evaluated_is_the_exported_file(tmp_path, arrays, example):
+    """Spoil the file between exporting and evaluating: the report must show it."""
+    spec, workdir = prepared(tmp_path, arrays, example)
+
+    def spoil(event):
+        if event.get("phase") == "evaluating" and event["type"] == "phase":
+            weights = torch.load(workdir.checkpoint("pt"), weights_only=True)
+            torch.save({key: torch.zeros_like(value) for key, value in weights.items()}, workdir.checkpoint("pt"))
+
+    assert run(spec, workdir, spoil).after.clean.accuracy < 0.3
+
+
+def test_none_evaluates_only(tmp_path, arrays, example):
+    spec, workdir = prepared(tmp_path, arrays, example, defense="none", training=None)
+    report = run(spec, workdir, lambda _: None)
+    assert (report.after, report.change, report.training, report.output) == (None, None, None, None)
+    assert report.verdict.kind == "brittle"
+    assert not workdir.output.exists()
+
+
+def test_none_needs_no_training_images(tmp_path, arrays, example):
+    data = tmp_path / "test-only.npz"
+    np.savez(data, x_test=arrays["x_test"][:50], y_test=arrays["y_test"][:50])
+    spec, workdir = make_workdir(
+        tmp_path / "run", {**SPEC, "defense": "none", "training": None}, example / "checkpoint.pt", data
+    )
+    assert run(spec, workdir, lambda _: None).images.count == 50
+    spec, workdir = make_workdir(tmp_path / "train", SPEC, example / "checkpoint.pt", data)
+    with pytest.raises(DataMismatchError, match="no train split"):
+        run(spec, workdir, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("suite", "attacks", "eps", "counted"),
+    [
+        ("agarwal", ["fgsm", "i-fgsm", "pgd"], 0.3, [True, True, True]),
+        ("jeddi", ["pgd"], 0.1, [True]),
+        ("hou", ["pgd", "pgd"], 0.3, [False, True]),
+    ],
+)
+def test_the_papers_suites_bring_their_own_eps(suite, attacks, eps, counted, tmp_path, arrays, example):
+    changes = {"defense": "none", "training": None, "evaluation": {"suite": suite, "samples": 30}}
+    spec, workdir = prepared(tmp_path, arrays, example, **changes)
+    report = run(spec, workdir, lambda _: None)
+    assert [attack.name for attack in report.before.attacks] == attacks
+    assert [attack.counted for attack in report.before.attacks] == counted
+    assert report.threat.eps == eps
+    assert any("own eps" in note for note in report.notes) == (eps != 0.1)
+
+
+def test_sides_share_frozen_images_and_the_batch_size_does_not_matter(tmp_path, arrays, example):
+    reports = []
+    for name, size in (("a", 7), ("b", 60)):
+        (tmp_path / name).mkdir()
+        changes = {"defense": "none", "training": None, "evaluation": {"samples": 60, "batch_size": size}}
+        reports.append(run(*prepared(tmp_path / name, arrays, example, **changes), lambda _: None))
+    assert reports[0].images == reports[1].images
+    assert reports[0].before == reports[1].before
+
+
+def test_wrong_normalisation_is_caught_at_the_baseline(tmp_path, arrays, example):
+    model = {"architecture": "fmnist-cnn", "mean": [0.5], "std": [-0.001 + 0.0011]}
+    spec, workdir = prepared(tmp_path, arrays, example, model={**model, "mean": [30.0]})
+    with pytest.raises(BaselineTooLowError, match="near chance") as error:
+        run(spec, workdir, lambda _: None)
+    assert "normalisation" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"x_train": lambda x: np.repeat(x[..., None], 3, 3), "x_test": lambda x: np.repeat(x[..., None], 3, 3)},
+            r"3 channel.* takes 1",
+        ),
+        ({"y_test": lambda y: np.where(y == 9, 12, y)}, "labels up to 12, but the checkpoint has 10"),
+    ],
+    ids=["channels", "classes"],
+)
+def test_data_that_does_not_fit_the_checkpoint(change, message, tmp_path, arrays, example):
+    bad = {key: change.get(key, lambda v: v)(value[:100]) for key, value in arrays.items()}
+    np.savez(tmp_path / "bad.npz", **bad)
+    spec, workdir = make_workdir(tmp_path / "run", SPEC, example / "checkpoint.pt", tmp_path / "bad.npz")
+    with pytest.raises(DataMismatchError, match=message) as error:
+        run(spec, workdir, lambda _: None)
+    assert "bad.npz" in error.value.detail
+    assert error.value.hint
+
+
+def test_images_too_small_for_the_architecture(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3))
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "small.npz",
+        x_test=rng.integers(0, 256, (10, 16, 16, 3), np.uint8), y_test=np.arange(10) % 3,
+        x_train=rng.integers(0, 256, (10, 16, 16, 3), np.uint8), y_train=np.arange(10) % 3,
+    )  # fmt: skip
+    from core.models import ARCHITECTURES, ImageShape
+
+    net = ARCHITECTURES["torchvision"](model="alexnet").build(3, ImageShape(3, 64, 64))
+    spec = {"model": {"architecture": "torchvision/alexnet"}, "defense": "none"}
+    spec, workdir = make_workdir(
+        tmp_path / "r", spec, save(tmp_path / "a.pt", net.state_dict()), tmp_path / "small.npz"
+    )
+    with pytest.raises(DataMismatchError, match="cannot take images of 3x16x16"):
+        run(spec, workdir, lambda _: None)
