@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -12,7 +12,7 @@ from core.models import AnyArchitecture, Architecture
 from core.optimizers import AnyOptimizer
 from core.schedules import AnySchedule
 from core.suites import SuiteName
-from core.threat import ThreatModel
+from core.threat import Norm, ThreatModel
 
 DEFAULT_EPS = {"grey28": 0.1, "cifar": "8/255", "imagenet": "2/255"}
 """Linf radius by kind of image where the spec is silent: Fashion-MNIST, CIFAR, and the ImageNet rows of the papers."""
@@ -130,7 +130,8 @@ def _fill_threat(architecture: Architecture, given: Any) -> Any:
         return given
     threat = {"norm": "linf", **(given or {})}
     # the defaults are linf radii: another norm has to bring its own
-    return {"eps": DEFAULT_EPS[architecture.domain], **threat} if threat["norm"] == "linf" else threat
+    brings_its_own = threat["norm"] in set(get_args(Norm)) - {"linf"}
+    return threat if brings_its_own else {"eps": DEFAULT_EPS[architecture.domain], **threat}
 
 
 def _architecture(data: dict[str, Any]) -> Architecture | None:

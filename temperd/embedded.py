@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -36,6 +37,9 @@ def serve_embedded(host: str, port: int, data_dir: Path) -> None:
         address = f"[{host}]" if ":" in host else host
         # the one line that scripts wait for; the port may have been chosen by the system
         print(f"Temper listens on http://{address}:{listening.getsockname()[1]}", flush=True)  # noqa: T201
+        # uvicorn stops gracefully on these and then raises them again: with this, the exit status is 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listening])
 
