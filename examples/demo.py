@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE / "fashion_mnist"
 DATA_DIR = HERE.parent / "temper-data" / "demo"
 FIELDS = {"architecture": "fmnist-cnn", "eps": "0.1", "epochs": "10"}
-SPEC = {"name": "demo", "defense": {"name": "aft", "steps": 5}}
+SPEC = {"name": "demo", "defense": {"name": "aft", "steps": 5}, "training": {"batch_size": 64}}
 console = Console(highlight=False)
 
 
