@@ -1,0 +1,178 @@
+"""The evaluation loop: worst case image by image, nothing unverified counts, bad models are named."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.attacks.base import Attack
+from core.attacks.fgsm import FGSM
+from core.attacks.pgd import PGD
+from core.data import ImageSet
+from core.errors import BadLogitsError
+from core.evaluate import Outcome, evaluate, fooled, survivors
+from core.models.classifier import Classifier
+from core.report import Count, PairedChange, Side
+from core.suites import Entry
+from core.threat import ThreatModel
+from core.verdict import judge
+
+CPU = torch.device("cpu")
+EPS = ThreatModel(norm="linf", eps=0.05)
+
+
+@pytest.fixture
+def images(arrays):
+    return ImageSet(arrays["x_test"][:60, None], arrays["y_test"][:60].astype(np.int64), np.arange(60))
+
+
+def run(network, images, suite, headline=EPS, classes=10, batch_size=32):
+    return evaluate(
+        network, images, suite, num_classes=classes, headline=headline, seed=0,
+        batch_size=batch_size, device=CPU, on_progress=lambda _: None,
+    )  # fmt: skip
+
+
+class Flips(Attack):
+    """Turns the images with even ids black, or those with odd ids."""
+
+    name: Literal["flips"] = "flips"
+    parity: int = 0
+
+    def craft(self, model, x, y, threat, rng):
+        dark = (torch.arange(len(x)) % 2 == self.parity).view(-1, 1, 1, 1)
+        return torch.where(dark, torch.zeros_like(x), x)
+
+    def fb_per_image(self):
+        return 1
+
+
+class Bright(nn.Module):
+    """Class 1 if the image has any light, else class 0; never wrong on lit images labelled 1."""
+
+    def forward(self, x):
+        lit = x.flatten(1).amax(1)
+        return torch.stack([0.001 - lit, lit], 1)
+
+
+@pytest.fixture
+def lit():
+    rng = np.random.default_rng(0)
+    return ImageSet(rng.integers(100, 256, (40, 1, 8, 8), np.uint8), np.ones(40, np.int64), np.arange(40))
+
+
+def test_robust_is_the_worst_case_per_image_not_the_least_accuracy(lit):
+    everything = ThreatModel(norm="linf", eps=1)
+    suite = [Entry(Flips(parity=0), everything), Entry(Flips(parity=1), everything)]
+    outcome = run(Classifier(Bright()), lit, suite, everything, classes=2, batch_size=40)
+    assert [attack.accuracy for attack in outcome.side.attacks] == [0.5, 0.5]
+    assert outcome.side.robust.accuracy == 0
+    assert outcome.side.clean.accuracy == 1
+
+
+def test_wrong_images_count_in_the_denominator_but_are_not_attacked(network, images):
+    outcome = run(network, images, [Entry(FGSM(), EPS)])
+    assert outcome.side.attacks[0].total == 60
+    wrong = int((~outcome.clean).sum())
+    assert wrong > 0
+    network.cost.fb = 0
+    survivors(network, images, outcome.clean, FGSM(), EPS, seed=0, batch_size=32, device=CPU)
+    assert network.cost.fb == 60 - wrong
+
+
+def test_unbounded_attacks_and_other_eps_are_shown_but_not_counted(network, images):
+    from core.attacks.dra import DRA
+
+    larger = ThreatModel(norm="linf", eps=0.2)
+    outcome = run(network, images, [Entry(FGSM(), EPS), Entry(DRA(mean_change=0.2, p=1), EPS), Entry(FGSM(), larger)])
+    assert [attack.counted for attack in outcome.side.attacks] == [True, False, False]
+    assert outcome.side.robust.correct == outcome.side.attacks[0].correct
+
+
+def test_eps_zero_is_clean_and_eps_one_leaves_nothing(network, images):
+    for eps, expected in ((0, None), (1, 0)):
+        threat = ThreatModel(norm="linf", eps=eps)
+        outcome = run(network, images, [Entry(PGD(steps=40, step_size="eps/10"), threat)], threat)
+        assert outcome.side.robust.correct == (outcome.side.clean.correct if expected is None else expected)
+
+
+def test_one_image(network, images):
+    outcome = run(network, images.choose(np.array([3])), [Entry(FGSM(), EPS)])
+    assert outcome.side.clean.total == 1
+
+
+def test_outcomes_survive_json(network, images):
+    outcome = run(network, images, [Entry(FGSM(), EPS)])
+    again = Outcome.from_json(outcome.to_json())
+    assert again.side == outcome.side
+    assert np.array_equal(again.clean, outcome.clean)
+    assert np.array_equal(again.robust, outcome.robust)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda x: x + 0.2, "over eps"),
+        (lambda x: x * torch.nan, "not finite"),
+        (lambda x: x - 0.04 - x.amax(), "not in"),
+    ],
+)
+def test_a_broken_attack_is_a_fault_not_a_result(spoil, words, network, batch):
+    x, y, _ = batch
+    with pytest.raises(AssertionError, match=words):
+        fooled(network, spoil(x * 0.5), x * 0.5, y, EPS)
+
+
+class Broken(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(torch.zeros(len(x), 10))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda z: z[:, :7], r"shape \(32, 7\) for 32 images; expected \(32, 10\)"),
+        (lambda z: z[0], r"shape \(10,\)"),
+        (lambda z: z + torch.nan, "NaN or infinite"),
+        (lambda z: z + torch.inf, "NaN or infinite"),
+        (lambda z: {"logits": z}, "returned dict"),
+    ],
+)
+def test_models_that_return_no_logits_are_named(change, words, images):
+    with pytest.raises(BadLogitsError, match=words):
+        run(Classifier(Broken(change)), images, [])
+
+
+def side(correct: int, clean: int = 900) -> Side:
+    return Side(clean=Count.of(clean, 1000), attacks=(), robust=Count.of(correct, 1000))
+
+
+def change(gained, lost):
+    from core.report import Change
+
+    return Change(clean=PairedChange.of(0, 0, 1000), robust=PairedChange.of(gained, lost, 1000))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "paired", "kind"),
+    [
+        (side(0), side(550), change(550, 0), "unverified"),
+        (side(0), side(20), change(20, 0), "brittle"),
+        (side(400), side(405), change(30, 25), "brittle"),
+        (side(400), side(300), change(0, 100), "brittle"),
+        (side(0), None, None, "brittle"),
+        (side(500), None, None, "unverified"),
+    ],
+)
+def test_the_verdict_never_says_more_than_the_numbers(before, after, paired, kind):
+    verdict = judge(suite="quick", num_classes=10, before=before, after=after, change=paired)
+    assert verdict.kind == kind
+    assert verdict.reasons
