@@ -7,15 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 
-from core.errors import CheckpointMismatchError, UnsupportedError
-from core.models import ARCHITECTURES, ImageShape
+from core.errors import CheckpointMismatchError
 from core.prepared import CheckpointManifest, TensorEntry
 
 Shape = tuple[int, ...]
-_COUNTER = "num_batches_tracked"  # absent from old checkpoints, and torch does without it
+COUNTER = "num_batches_tracked"  # absent from old checkpoints, and torch does without it
 _SHOWN = 10
 
 
@@ -58,7 +56,7 @@ def _by_prefix(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> Key
 
 
 def _agree(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> bool:
-    missing = [key for key in expected if key not in given and not key.endswith(_COUNTER)]
+    missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
     return not missing and all(expected.get(key) == shape for key, shape in given.items())
 
 
@@ -67,13 +65,13 @@ def _by_order(manifest: CheckpointManifest, expected: Mapping[str, Shape]) -> Ke
 
     safetensors files are sorted by name, so for them the modules' natural order (conv2 before conv10) is tried.
     """
-    targets = [key for key in expected if not key.endswith(_COUNTER)]
-    entries = [entry for entry in manifest.tensors if not entry.key.endswith(_COUNTER)]
+    targets = [key for key in expected if not key.endswith(COUNTER)]
+    entries = [entry for entry in manifest.tensors if not entry.key.endswith(COUNTER)]
     orders = [entries] if manifest.format == "pt" else [entries, sorted(entries, key=_natural)]
     for order in orders:
         if [entry.shape for entry in order] == [expected[key] for key in targets]:
             pairs = {entry.key: target for entry, target in zip(order, targets, strict=True)}
-            counters = [entry.key for entry in manifest.tensors if entry.key.endswith(_COUNTER)]
+            counters = [entry.key for entry in manifest.tensors if entry.key.endswith(COUNTER)]
             pairs.update(_counters(counters, pairs))
             if len(pairs) == len(manifest.tensors):
                 return KeyMatch("order", {entry.key: pairs[entry.key] for entry in manifest.tensors})
@@ -95,12 +93,12 @@ def _counters(keys: Iterable[str], pairs: Mapping[str, str]) -> dict[str, str]:
     for key in keys:
         module = key.rpartition(".")[0]
         if target := pairs.get(f"{module}.running_mean"):
-            found[key] = target.rpartition(".")[0] + "." + _COUNTER
+            found[key] = target.rpartition(".")[0] + "." + COUNTER
     return found
 
 
 def _describe(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str:
-    missing = [key for key in expected if key not in given and not key.endswith(_COUNTER)]
+    missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
     extra = [key for key in given if key not in expected]
     wrong = [
         f"{key} is {list(given[key])}, expected {list(expected[key])}"
@@ -121,43 +119,3 @@ def count_classes(manifest: CheckpointManifest) -> int | None:
     if manifest.format == "safetensors":
         weights.sort(key=_natural)
     return weights[-1].shape[0] if weights else None
-
-
-def nearest_architecture(manifest: CheckpointManifest, image: ImageShape, num_classes: int) -> str | None:
-    """The named architecture whose shapes fit best, and say so only where most of them do."""
-    given = sorted(entry.shape for entry in manifest.tensors if not entry.key.endswith(_COUNTER))
-    best, best_share = None, 0.5
-    for name, shapes in _known_shapes(image, num_classes):
-        common = _common(given, shapes)
-        share = common / max(len(given), len(shapes), 1)
-        if share > best_share:
-            best, best_share = name, share
-    return best
-
-
-def _known_shapes(image: ImageShape, num_classes: int) -> Iterable[tuple[str, list[Shape]]]:
-    candidates = [
-        (name, {"name": name}) for name in ARCHITECTURES.names() if name not in ("sequential", "timm", "torchvision")
-    ]
-    candidates += [
-        (f"torchvision/{model}", {"name": "torchvision", "model": model})
-        for model in ARCHITECTURES["torchvision"].models()
-    ]
-    for label, fields in candidates:
-        try:
-            with torch.device("meta"):
-                net = ARCHITECTURES[fields["name"]].model_validate(fields).build(num_classes, image)
-        except (NotImplementedError, RuntimeError, UnsupportedError):
-            continue  # a few torchvision models compute with tensors while they are built
-        state = net.state_dict()
-        yield label, sorted(tuple(v.shape) for key, v in state.items() if not key.endswith(_COUNTER))
-
-
-def _common(a: list[Shape], b: list[Shape]) -> int:
-    remaining = list(b)
-    common = 0
-    for shape in a:
-        if shape in remaining:
-            remaining.remove(shape)
-            common += 1
-    return common

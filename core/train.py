@@ -201,12 +201,12 @@ class Trainer:
         return TrainingState(**saved["state"]), saved["best"]
 
 
-def last_good_weights(path: Path) -> tuple[TrainingState, dict[str, torch.Tensor]] | None:
-    """State and best weights of the last save, if an epoch was finished: what is kept when training diverges."""
+def last_good(path: Path) -> Trained | None:
+    """The last save, if an epoch was finished: what is kept when training diverges."""
     if not path.exists():
         return None
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    return (TrainingState(**saved["state"]), saved["best"]) if saved["best"] else None
+    return Trained(TrainingState(**saved["state"]), saved["best"]) if saved["best"] else None
 
 
 def _add(total: dict[str, int], cost: Cost) -> None:

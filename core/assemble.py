@@ -1,0 +1,122 @@
+"""Puts the report together from what the phases measured."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import __version__
+from core.evaluate import Mask, Outcome
+from core.export import file_sha256, loading_snippet
+from core.inputs import Inputs
+from core.prepared import FORMATS, Workdir
+from core.report import Change, Cost, EpochCurve, Images, Output, PairedChange, PhaseCost, Report, Training
+from core.train import Trained
+from core.verdict import judge
+
+
+def assemble(
+    inputs: Inputs,
+    workdir: Workdir,
+    before: Outcome,
+    after: Outcome | None,
+    trained: Trained | None,
+    costs: dict[str, PhaseCost],
+) -> Report:
+    """The report of a finished run; ``after`` and ``trained`` are None if nothing was trained."""
+    spec = inputs.spec
+    change = _change(before, after) if after else None
+    return Report(
+        verdict=judge(
+            suite=spec.evaluation.suite,
+            num_classes=inputs.num_classes,
+            before=before.side,
+            after=after.side if after else None,
+            change=change,
+        ),
+        threat=inputs.headline,
+        suite=spec.evaluation.suite,
+        images=Images(count=len(inputs.images), ids_sha256=inputs.images.ids_sha256()),
+        before=before.side,
+        after=after.side if after else None,
+        change=change,
+        training=_training(inputs, trained) if trained else None,
+        notes=tuple(inputs.notes()),
+        cost=Cost(
+            phases=costs,
+            total_fb=sum(phase.fb for phase in costs.values()),
+            total_seconds=sum(phase.seconds for phase in costs.values()),
+            peak_memory_bytes=_peak_memory(inputs.device),
+        ),
+        inputs=_files(inputs),
+        output=_output(inputs, workdir) if trained else None,
+        environment=_environment(inputs.device),
+        spec=spec,
+    )
+
+
+def _change(before: Outcome, after: Outcome) -> Change:
+    def paired(was: Mask, now: Mask) -> PairedChange:
+        return PairedChange.of(int((~was & now).sum()), int((was & ~now).sum()), len(was))
+
+    return Change(clean=paired(before.clean, after.clean), robust=paired(before.robust, after.robust))
+
+
+def _training(inputs: Inputs, trained: Trained) -> Training:
+    return Training(
+        curves=tuple(EpochCurve(**curve) for curve in trained.state.curves),
+        selected_epoch=trained.state.best_epoch,
+        selected_by=inputs.spec.training.select if inputs.spec.training else "",
+        train_images=len(inputs.train or ()),
+        held_out_images=len(inputs.held_out or ()),
+    )
+
+
+def _files(inputs: Inputs) -> dict[str, Any]:
+    manifest = inputs.manifest
+    return {
+        "checkpoint": {
+            **manifest.source.model_dump(),
+            "format": manifest.format,
+            "tensors": len(manifest.tensors),
+            "matched_by": inputs.match.by,
+        },
+        "data": inputs.data.model_dump(exclude={"class_names"}),
+    }
+
+
+def _output(inputs: Inputs, workdir: Workdir) -> Output:
+    manifest = inputs.manifest
+    files = {workdir.checkpoint(kind).name: file_sha256(workdir.checkpoint(kind)) for kind in FORMATS}
+    return Output(
+        sha256=files[workdir.checkpoint(manifest.format).name],
+        format=manifest.format,
+        files=files,
+        tensors=len(manifest.tensors),
+        snippet=loading_snippet(manifest),
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Device memory on CUDA, else the process's peak resident size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    return {
+        "temper": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": sys.platform,
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+    }

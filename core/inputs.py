@@ -1,0 +1,156 @@
+"""What a run starts from, checked: everything that can be wrong with checkpoint and data is found here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from core.data import ImageSet, hold_out, load_split, sample
+from core.errors import DataMismatchError, RunError
+from core.export import load_weights
+from core.matching import KeyMatch, count_classes, match_keys
+from core.models.base import ImageShape
+from core.models.classifier import Classifier, frozen
+from core.nearest import nearest_architecture
+from core.prepared import CheckpointManifest, DataManifest, Workdir
+from core.spec import JobSpec
+from core.suites import SUITES, Entry
+from core.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A checked job. ``images`` are the frozen test images; ``train`` and ``held_out`` are None if nothing trains."""
+
+    spec: JobSpec
+    manifest: CheckpointManifest
+    data: DataManifest
+    image: ImageShape
+    num_classes: int
+    match: KeyMatch
+    device: torch.device
+    images: ImageSet
+    train: ImageSet | None
+    held_out: ImageSet | None
+    suite: list[Entry]
+    headline: ThreatModel
+
+    def build(self) -> Classifier:
+        """A fresh network behind the spec's normalisation, on the device."""
+        net = self.spec.model.architecture.build(self.num_classes, self.image)
+        return Classifier(net, mean=self.spec.model.mean, std=self.spec.model.std).to(self.device)
+
+    def uploaded(self, workdir: Workdir) -> Classifier:
+        """The network with the uploaded weights.
+
+        Raises: DataMismatchError if it cannot take the images.
+        """
+        model = self.build()
+        load_weights(workdir.input / "checkpoint.safetensors", self.match, model.net)
+        self._try_two_images(model)
+        return model
+
+    def _try_two_images(self, model: Classifier) -> None:
+        """A pass over two images, to find before any work that the architecture cannot take their size."""
+        x, _, _ = self.images.batch(np.arange(min(2, len(self.images))), self.device)
+        try:
+            with frozen(model), torch.no_grad():
+                model(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise DataMismatchError(
+                f"{self.spec.model.architecture.name} cannot take images of {self.image}: {error}",
+                "check model.architecture, and the size of the images (data.resize, data.crop for image folders)",
+            ) from error
+
+    def notes(self) -> list[str]:
+        """What the user should know about how the inputs were read."""
+        notes = []
+        if self.match.by == "order":
+            notes.append("The checkpoint's keys differ from the architecture's and were matched by order and shape.")
+        if self.manifest.dropped:
+            notes.append("Not carried over from the uploaded file: " + ", ".join(self.manifest.dropped) + ".")
+        if self.headline != self.spec.threat:
+            notes.append(
+                f"Suite {self.spec.evaluation.suite!r} attacks with its paper's own eps {self.headline.eps:.4g}; "
+                f"training used {self.spec.threat.eps:.4g}."
+            )
+        return notes
+
+
+def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs:
+    """Read the prepared inputs and check them against the spec.
+
+    Raises: RunError with code, detail and hint.
+    """
+    manifest, data = workdir.checkpoint_manifest(), workdir.data_manifest()
+    image = ImageShape(data.channels, data.height, data.width)
+    num_classes = _resolve_classes(spec, manifest, data)
+    _check_channels(spec, manifest, data)
+    suite = SUITES[spec.evaluation.suite](spec.threat, image)
+    for attack, threat in suite:
+        attack.check(threat)
+    train = held_out = None
+    if spec.training is not None:
+        train, held_out = hold_out(load_split(workdir, "train"), spec.training.held_out, spec.seed)
+    return Inputs(
+        spec=spec,
+        manifest=manifest,
+        data=data,
+        image=image,
+        num_classes=num_classes,
+        match=_match(spec, manifest, image, num_classes),
+        device=device,
+        images=sample(load_split(workdir, "test"), spec.evaluation.samples, spec.seed),
+        train=train,
+        held_out=held_out,
+        suite=suite,
+        headline=max((entry.threat for entry in suite), key=lambda threat: threat.eps),
+    )
+
+
+def _resolve_classes(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest) -> int:
+    classes = spec.model.num_classes or count_classes(manifest)
+    if classes is None:
+        raise DataMismatchError("the checkpoint has no weight matrix to read the class count from", "set num_classes")
+    names = data.class_names
+    if names is not None and len(names) != classes:
+        raise DataMismatchError(
+            f"{data.source.filename} has {len(names)} classes, the checkpoint {classes}",
+            "the data needs one folder for each class of the model",
+        )
+    if data.num_classes > classes:
+        raise DataMismatchError(
+            f"{data.source.filename} has labels up to {data.num_classes - 1}, but the checkpoint has {classes} classes",
+            "labels are 0 to classes - 1; check y_train and y_test, or model.num_classes",
+        )
+    return classes
+
+
+def _check_channels(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest) -> None:
+    mean = spec.model.mean
+    if mean is not None and len(mean) not in (1, data.channels):
+        raise DataMismatchError(
+            f"model.mean has {len(mean)} values, the images of {data.source.filename} have {data.channels} channels"
+        )
+    convolutions = [entry for entry in manifest.tensors if len(entry.shape) == 4]
+    # the first convolution of a .pt file takes the image's channels; safetensors lost the order
+    if manifest.format == "pt" and convolutions and convolutions[0].shape[1] != data.channels:
+        raise DataMismatchError(
+            f"{data.source.filename} has {data.channels} channel(s), but the checkpoint's first "
+            f"convolution {convolutions[0].key!r} takes {convolutions[0].shape[1]}",
+            "send images with the channels that the model was trained on",
+        )
+
+
+def _match(spec: JobSpec, manifest: CheckpointManifest, image: ImageShape, num_classes: int) -> KeyMatch:
+    net = spec.model.architecture.build(num_classes, image)
+    try:
+        return match_keys(manifest, net)
+    except RunError as error:
+        nearest = nearest_architecture(manifest, image, num_classes)
+        error.hint = f"the nearest architecture is {nearest!r}" if nearest else "check model.architecture"
+        raise
