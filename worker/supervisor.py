@@ -73,6 +73,7 @@ class _Attempt:
         self._renewed = time.monotonic()
         self._progress_written = 0.0
         self._progress: dict[str, Any] = {}
+        self._phase = ""
         self._failure: dict[str, Any] | None = None
         self._outputs: dict[str, Stored] = {}
         self._child: Child | None = None
@@ -174,6 +175,9 @@ class _Attempt:
 
     def _event(self, event: dict[str, Any]) -> None:
         kind = event.pop("type")
+        if kind == "phase" and event["phase"] == self._phase:
+            return  # ingest and engine both validate
+        self._phase = event.get("phase", self._phase)
         self._repository.add_event(self._claim, kind, event)
         if kind == "epoch":
             self._progress["epoch"] = event["epoch"]
