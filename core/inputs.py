@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from core.data import ImageSet, hold_out, load_split, sample
 from core.errors import DataMismatchError, RunError
 from core.export import load_weights
-from core.matching import KeyMatch, count_classes, match_keys
+from core.matching import KeyMatch, count_classes, find_tensor, match_keys
 from core.models.base import ImageShape
 from core.models.classifier import Classifier, frozen
 from core.nearest import nearest_architecture
@@ -75,8 +76,8 @@ class Inputs:
             notes.append("Not carried over from the uploaded file: " + ", ".join(self.manifest.dropped) + ".")
         if self.headline != self.spec.threat:
             notes.append(
-                f"Suite {self.spec.evaluation.suite!r} attacks with its paper's own eps {self.headline.eps:.4g}; "
-                f"training used {self.spec.threat.eps:.4g}."
+                f"Suite {self.spec.evaluation.suite!r} attacks with its paper's own {self.headline.norm} eps "
+                f"{self.headline.eps:.4g}; the job's is {self.spec.threat.norm} {self.spec.threat.eps:.4g}."
             )
         return notes
 
@@ -88,8 +89,12 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
     """
     manifest, data = workdir.checkpoint_manifest(), workdir.data_manifest()
     image = ImageShape(data.channels, data.height, data.width)
-    num_classes = _resolve_classes(spec, manifest, data)
-    _check_channels(spec, manifest, data)
+    num_classes = _resolve_classes(spec, manifest, data, image)
+    mean = spec.model.mean
+    if mean is not None and len(mean) not in (1, data.channels):
+        raise DataMismatchError(
+            f"model.mean has {len(mean)} values, the images of {data.source.filename} have {data.channels} channels"
+        )
     suite = SUITES[spec.evaluation.suite](spec.threat, image)
     for attack, threat in suite:
         attack.check(threat)
@@ -102,7 +107,7 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
         data=data,
         image=image,
         num_classes=num_classes,
-        match=_match(spec, manifest, image, num_classes),
+        match=_match(spec, manifest, data, num_classes),
         device=device,
         images=sample(load_split(workdir, "test"), spec.evaluation.samples, spec.seed),
         train=train,
@@ -112,8 +117,8 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
     )
 
 
-def _resolve_classes(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest) -> int:
-    classes = spec.model.num_classes or count_classes(manifest)
+def _resolve_classes(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest, image: ImageShape) -> int:
+    classes = spec.model.num_classes or count_classes(manifest, spec.model.architecture, image)
     if classes is None:
         raise DataMismatchError("the checkpoint has no weight matrix to read the class count from", "set num_classes")
     names = data.class_names
@@ -130,27 +135,39 @@ def _resolve_classes(spec: JobSpec, manifest: CheckpointManifest, data: DataMani
     return classes
 
 
-def _check_channels(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest) -> None:
-    mean = spec.model.mean
-    if mean is not None and len(mean) not in (1, data.channels):
-        raise DataMismatchError(
-            f"model.mean has {len(mean)} values, the images of {data.source.filename} have {data.channels} channels"
-        )
-    convolutions = [entry for entry in manifest.tensors if len(entry.shape) == 4]
-    # the first convolution of a .pt file takes the image's channels; safetensors lost the order
-    if manifest.format == "pt" and convolutions and convolutions[0].shape[1] != data.channels:
-        raise DataMismatchError(
-            f"{data.source.filename} has {data.channels} channel(s), but the checkpoint's first "
-            f"convolution {convolutions[0].key!r} takes {convolutions[0].shape[1]}",
-            "send images with the channels that the model was trained on",
-        )
-
-
-def _match(spec: JobSpec, manifest: CheckpointManifest, image: ImageShape, num_classes: int) -> KeyMatch:
+def _match(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest, num_classes: int) -> KeyMatch:
+    image = ImageShape(data.channels, data.height, data.width)
     net = spec.model.architecture.build(num_classes, image)
     try:
         return match_keys(manifest, net)
     except RunError as error:
+        _check_channels(manifest, data, net)
         nearest = nearest_architecture(manifest, image, num_classes)
-        error.hint = f"the nearest architecture is {nearest!r}" if nearest else "check model.architecture"
+        requested = getattr(spec.model.architecture, "model", spec.model.architecture.name)
+        if nearest is not None and nearest.rpartition("/")[2] != requested:
+            error.hint = f"the nearest architecture is {nearest!r}"
+        else:
+            error.hint = (
+                f"check model.architecture and model.num_classes ({num_classes} here); if only the names differ, "
+                "send a .pt file, which keeps the order of the layers"
+            )
         raise
+
+
+def _check_channels(manifest: CheckpointManifest, data: DataManifest, net: nn.Module) -> None:
+    """Say so where the first convolution differs in nothing but its input channels."""
+    first = next(((name, m) for name, m in net.named_modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        return
+    expected = tuple(first[1].weight.shape)
+    entry = find_tensor(manifest, f"{first[0]}.weight")
+    if entry is None and manifest.format == "pt":
+        entry = next((e for e in manifest.tensors if len(e.shape) == 4), None)
+    if entry is None or len(entry.shape) != 4 or entry.shape[1] == expected[1]:
+        return
+    if (entry.shape[0], *entry.shape[2:]) == (expected[0], *expected[2:]):
+        raise DataMismatchError(
+            f"{data.source.filename} has {data.channels} channel(s), but the checkpoint's first "
+            f"convolution {entry.key!r} takes {entry.shape[1]}",
+            "send images with the channels that the model was trained on",
+        )

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
-from core.errors import CheckpointMismatchError
+from core.errors import CheckpointMismatchError, UnsupportedError
+from core.models.base import Architecture, ImageShape
 from core.prepared import CheckpointManifest, TensorEntry
 
 Shape = tuple[int, ...]
@@ -63,19 +65,35 @@ def _agree(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> bool:
 def _by_order(manifest: CheckpointManifest, expected: Mapping[str, Shape]) -> KeyMatch | None:
     """Pair by position where all shapes agree one to one.
 
-    safetensors files are sorted by name, so for them the modules' natural order (conv2 before conv10) is tried.
+    A .pt file keeps the order of definition. safetensors are sorted by name, so for them the natural order of the
+    modules stands in (conv2 before conv10), unless names leave open which of two alike modules comes first.
     """
     targets = [key for key in expected if not key.endswith(COUNTER)]
     entries = [entry for entry in manifest.tensors if not entry.key.endswith(COUNTER)]
-    orders = [entries] if manifest.format == "pt" else [entries, sorted(entries, key=_natural)]
-    for order in orders:
-        if [entry.shape for entry in order] == [expected[key] for key in targets]:
-            pairs = {entry.key: target for entry, target in zip(order, targets, strict=True)}
-            counters = [entry.key for entry in manifest.tensors if entry.key.endswith(COUNTER)]
-            pairs.update(_counters(counters, pairs))
-            if len(pairs) == len(manifest.tensors):
-                return KeyMatch("order", {entry.key: pairs[entry.key] for entry in manifest.tensors})
-    return None
+    if manifest.format == "safetensors":
+        if _ambiguous(entries):
+            return None
+        entries.sort(key=_natural)
+    if [entry.shape for entry in entries] != [expected[key] for key in targets]:
+        return None
+    pairs = {entry.key: target for entry, target in zip(entries, targets, strict=True)}
+    counters = [entry.key for entry in manifest.tensors if entry.key.endswith(COUNTER)]
+    pairs.update(_counters(counters, pairs))
+    if len(pairs) != len(manifest.tensors):
+        return None
+    return KeyMatch("order", {entry.key: pairs[entry.key] for entry in manifest.tensors})
+
+
+def _ambiguous(entries: Iterable[TensorEntry]) -> bool:
+    """Whether two modules have the same shapes and names that differ in more than a number."""
+    modules: dict[str, list[tuple[str, Shape]]] = {}
+    for entry in entries:
+        module, _, leaf = entry.key.rpartition(".")
+        modules.setdefault(module, []).append((leaf, entry.shape))
+    names: dict[tuple[tuple[str, Shape], ...], set[str]] = {}
+    for module, leaves in modules.items():
+        names.setdefault(tuple(sorted(leaves)), set()).add(re.sub(r"\d+", "#", module))
+    return any(len(alike) > 1 for alike in names.values())
 
 
 _LEAF_ORDER = {"weight": 0, "bias": 1, "running_mean": 2, "running_var": 3}
@@ -98,6 +116,7 @@ def _counters(keys: Iterable[str], pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def _describe(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str:
+    given = _nearest_names(given, expected)
     missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
     extra = [key for key in given if key not in expected]
     wrong = [
@@ -110,12 +129,50 @@ def _describe(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str:
         for title, items in (("missing", missing), ("extra", extra), ("wrong shape", wrong))
         if items
     ]
-    return "the checkpoint does not fit the architecture; " + "; ".join(parts)
+    return "the checkpoint does not fit the architecture; " + ("; ".join(parts) or "tensors are in another order")
 
 
-def count_classes(manifest: CheckpointManifest) -> int | None:
-    """Rows of the last weight matrix or convolution: the classifier's outputs."""
-    weights = [entry for entry in manifest.tensors if len(entry.shape) in (2, 4)]
-    if manifest.format == "safetensors":
-        weights.sort(key=_natural)
+def _nearest_names(given: Mapping[str, Shape], expected: Mapping[str, Shape]) -> Mapping[str, Shape]:
+    """The keys after stripping the common prefix with which most of them are known."""
+    best, depth = given, 0
+    while all(key.count(".") > depth for key in given):
+        depth += 1
+        if len({tuple(key.split(".")[:depth]) for key in given}) > 1:
+            break
+        stripped = {".".join(key.split(".")[depth:]): shape for key, shape in given.items()}
+        if len(stripped.keys() & expected.keys()) > len(best.keys() & expected.keys()):
+            best = stripped
+    return best
+
+
+def find_tensor(manifest: CheckpointManifest, key: str) -> TensorEntry | None:
+    """The checkpoint's tensor for one of the architecture's keys, by name, with or without a prefix."""
+    return next((e for e in manifest.tensors if e.key == key or e.key.endswith("." + key)), None)
+
+
+def count_classes(manifest: CheckpointManifest, architecture: Architecture, image: ImageShape) -> int | None:
+    """The classifier's outputs: rows of the tensor whose shape follows the class count.
+
+    Under other names than the architecture's, rows of the last weight matrix.
+    """
+    for key in _head_keys(architecture, image):
+        entry = find_tensor(manifest, key)
+        if entry is not None and entry.shape:
+            return entry.shape[0]
+    entries = list(manifest.tensors) if manifest.format == "pt" else sorted(manifest.tensors, key=_natural)
+    dimensions = (2, 4) if manifest.format == "pt" else (2,)
+    weights = [entry for entry in entries if len(entry.shape) in dimensions]
     return weights[-1].shape[0] if weights else None
+
+
+def _head_keys(architecture: Architecture, image: ImageShape) -> list[str]:
+    for device in ("meta", "cpu"):  # a few models compute with tensors while they are built
+        try:
+            with torch.device(device):
+                seven, eleven = (architecture.build(classes, image).state_dict() for classes in (7, 11))
+        except UnsupportedError:
+            return []  # layers as data have their class count in them
+        except (NotImplementedError, RuntimeError):
+            continue
+        return [key for key, value in seven.items() if value.shape != eleven[key].shape]
+    return []

@@ -5,6 +5,7 @@ All tensors are images (n, c, h, w); norms are taken per image.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from core.rng import Rng
@@ -53,4 +54,16 @@ def steepest(grad: Tensor, norm: str) -> Tensor:
     """The unit step of steepest ascent: sign for linf, the normalised gradient for l2; 0 where grad is 0."""
     if norm == "linf":
         return grad.sign()
-    return grad / per_image(norm_of(grad, "l2").clamp_min(1e-30))
+    scaled = largest_to_one(grad)
+    return scaled / per_image(norm_of(scaled, "l2").clamp_min(1))
+
+
+def largest_to_one(grad: Tensor) -> Tensor:
+    """Each image's gradient over its largest magnitude; 0 where all is 0.
+
+    A confident model has gradients of 1e-25 and less, whose squares and means underflow: scaled, they still point.
+    """
+    largest = norm_of(grad, "linf")
+    # two steps: the reciprocal of a denormal number is infinite
+    scaled = grad / per_image(torch.where(largest > 0, largest, 1.0))
+    return scaled.clamp_(-1, 1)

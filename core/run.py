@@ -94,12 +94,18 @@ class _Run:
         path = self.workdir.baseline
         if path.exists():
             saved = json.loads(path.read_text())
+            if saved["spec"] != self.spec.digest():
+                raise ValueError("the saved baseline belongs to another spec")
             self.costs["baseline"] = PhaseCost.model_validate(saved["cost"])
             before = Outcome.from_json(saved["outcome"])
         else:
             before = self._evaluate(model, "baseline")
             self.on_event({"type": "result", "side": "before", **before.side.model_dump(mode="json")})
-            content = {"cost": self.costs["baseline"].model_dump(), "outcome": before.to_json()}
+            content = {
+                "spec": self.spec.digest(),
+                "cost": self.costs["baseline"].model_dump(),
+                "outcome": before.to_json(),
+            }
             path.parent.mkdir(exist_ok=True)
             _write_atomically(path, json.dumps(content))
             self.on_event({"type": "state", "file": path.name, "epoch": 0, "step": 0})

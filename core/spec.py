@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -14,7 +15,12 @@ from core.schedules import AnySchedule
 from core.suites import SuiteName
 from core.threat import Norm, ThreatModel
 
-DEFAULT_EPS = {"grey28": 0.1, "cifar": "8/255", "imagenet": "2/255"}
+DEFAULT_EPS: dict[str, dict[str, Any]] = {
+    "grey28": {"eps": 0.1},
+    "cifar": {"eps": "8/255"},
+    "imagenet": {"eps": "2/255"},
+    "custom": {},
+}
 """Linf radius by kind of image where the spec is silent: Fashion-MNIST, CIFAR, and the ImageNet rows of the papers."""
 
 Channel = Annotated[float, Field(ge=-1000, le=1000)]
@@ -120,6 +126,10 @@ class JobSpec(_Part):
             raise ValueError(f"defense {defense.names()[0]!r} does not train: leave out training")
         return filled
 
+    def digest(self) -> str:
+        """SHA-256 of the resolved spec: saved state belongs to exactly one."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
 
 def _as_dict(value: Any) -> dict[str, Any]:
     return {"name": value} if isinstance(value, str) else dict(value)
@@ -131,7 +141,7 @@ def _fill_threat(architecture: Architecture, given: Any) -> Any:
     threat = {"norm": "linf", **(given or {})}
     # the defaults are linf radii: another norm has to bring its own
     brings_its_own = threat["norm"] in set(get_args(Norm)) - {"linf"}
-    return threat if brings_its_own else {"eps": DEFAULT_EPS[architecture.domain], **threat}
+    return threat if brings_its_own else {**DEFAULT_EPS[architecture.domain], **threat}
 
 
 def _architecture(data: dict[str, Any]) -> Architecture | None:

@@ -43,10 +43,10 @@ def agarwal(threat: ThreatModel, image: ImageShape) -> list[Entry]:
 def jeddi(threat: ThreatModel, image: ImageShape) -> list[Entry]:
     """Jeddi et al. 2020: PGD-20 with step 2/255 at 8/255; at 2/255 with step eps/4 on images over 64 px (ImageNet).
 
-    Grey images, which the paper does not have, take the job's own eps with the same ratio of step to eps.
+    Grey images, which the paper does not have, take the job's own threat model with the same ratio of step to eps.
     """
     if image.channels == 1:
-        return [Entry(PGD(steps=20, step_size="eps/4"), ThreatModel(norm="linf", eps=threat.eps))]
+        return [Entry(PGD(steps=20, step_size="eps/4"), threat)]
     eps = 2 / 255 if min(image.height, image.width) > 64 else 8 / 255
     return [Entry(PGD(steps=20, step_size="eps/4"), ThreatModel(norm="linf", eps=eps))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -179,7 +178,7 @@ class Trainer:
     ) -> None:
         """Write the state to a temporary name and rename it, then say so."""
         content = {
-            "spec": _digest(self.spec),
+            "spec": self.spec.digest(),
             "state": asdict(state),
             "model": self.model.net.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -193,8 +192,8 @@ class Trainer:
     def _restore(self, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, dict[str, torch.Tensor]]:
         if not self.state_path.exists():
             return TrainingState(), {}
-        saved = torch.load(self.state_path, map_location=self.device, weights_only=True)
-        if saved["spec"] != _digest(self.spec):
+        saved = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        if saved["spec"] != self.spec.digest():
             raise ValueError("the saved training state belongs to another spec")
         self.model.net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -212,10 +211,6 @@ def last_good(path: Path) -> Trained | None:
 def _add(total: dict[str, int], cost: Cost) -> None:
     for key, value in asdict(cost).items():
         total[key] += value
-
-
-def _digest(spec: JobSpec) -> str:
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def _diverged(what: str, epoch: int, step: int) -> DivergedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -28,8 +29,12 @@ Pixels = Annotated[float, BeforeValidator(parse_fraction, json_schema_input_type
 def _check_step_size(value: float | str) -> float | str:
     if isinstance(value, str) and not _STEP_SIZE.fullmatch(value):
         raise ValueError('a step size is a number, a fraction like "2/255", or like "eps/4" or "2.5*eps/steps"')
-    if isinstance(value, float) and value <= 0:
-        raise ValueError("a step size is greater than 0")
+    try:
+        size = resolve_step_size(value, eps=1, steps=1)
+    except ZeroDivisionError:
+        size = math.inf
+    if not (math.isfinite(size) and size > 0):
+        raise ValueError("a step size is finite and greater than 0")
     return value
 
 

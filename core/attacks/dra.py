@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.attacks.base import Attack
 from core.gradients import input_gradient
-from core.projections import per_image
+from core.projections import largest_to_one, per_image
 from core.rng import Rng
 from core.threat import ThreatModel
 from core.values import Pixels
@@ -34,10 +34,10 @@ def dynamically_regulated(
     x_adv, magnitude = x, torch.zeros_like(x)
     for _ in range(steps):
         grad, _ = input_gradient(model, x_adv, y)
-        magnitude = grad.abs()
-        scale = magnitude.flatten(1).mean(1)
-        scale = torch.where(scale > 0, mean_change / steps / scale, 0.0)
-        x_adv = x_adv + grad * per_image(scale)
+        direction = largest_to_one(grad)
+        magnitude = direction.abs()
+        mean = magnitude.flatten(1).mean(1)  # at least 1 / N where there is a gradient at all
+        x_adv = x_adv + direction * per_image(mean_change / steps / torch.where(mean > 0, mean, 1.0))
     threshold = magnitude.flatten(1).kthvalue(count - kept + 1, dim=1).values
     return torch.where(magnitude < per_image(threshold), x, x_adv).clamp_(0, 1)
 

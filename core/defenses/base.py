@@ -20,6 +20,7 @@ AUGMENT: Mapping[Domain, tuple[Augmentation, ...]] = {
     "grey28": (),
     "cifar": ("crop", "flip"),
     "imagenet": ("resized-crop", "flip"),
+    "custom": (),
 }
 """What the literature uses on each kind of image."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -30,8 +30,8 @@ class DRATraining(Defense):
     mean_change: Pixels = Field(
         2 / 255, le=1, description="Mean absolute change of a pixel at the start (the paper's epsilon)."
     )
-    final_mean_change: Pixels = Field(
-        0.5 / 255, le=1, description="Mean absolute change when the adversarial part ends."
+    final_mean_change: Annotated[Pixels, Field(le=1)] | None = Field(
+        0.5 / 255, description="Mean absolute change when the adversarial part ends; null: as at the start."
     )
     adversarial_share: float = Field(
         5 / 6, gt=0, le=1, description="Share of the run with adversarial examples; the rest is clean only."
@@ -45,7 +45,7 @@ class DRATraining(Defense):
         grey = domain == "grey28"
         grey_parameters = {
             "mean_change": 0.1,
-            "final_mean_change": 0.1,
+            "final_mean_change": None,
             "adversarial_share": 1.0,
             "p": 2 / 3,
             "steps": 20,
@@ -54,7 +54,8 @@ class DRATraining(Defense):
             epochs=50 if grey else 60,
             optimizer="sgd",
             lr={"adam": 1e-3, "rmsprop": 1e-3, "sgd": 0.01},
-            schedule={"name": "multi-step", "milestones": [0.5, 5 / 6], "gamma": 0.1},
+            # epochs 30 and 50 in both
+            schedule={"name": "multi-step", "milestones": [0.6] if grey else [0.5, 5 / 6], "gamma": 0.1},
             augment=AUGMENT[domain],
             select="last",
             weight_decay=2e-4,
@@ -66,7 +67,8 @@ class DRATraining(Defense):
         if share >= self.adversarial_share:
             return 0.0
         progress = share / self.adversarial_share
-        return self.mean_change + (self.final_mean_change - self.mean_change) * progress
+        final = self.mean_change if self.final_mean_change is None else self.final_mean_change
+        return self.mean_change + (final - self.mean_change) * progress
 
     def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
         """0.5 * CE(x) + 0.5 * CE(x_dra); CE(x) in the clean part."""

@@ -31,6 +31,7 @@ class PatchAugment(Defense):
     paper: ClassVar[str] = "Agarwal, Vatsa, Singh, AAAI 2021 (student abstract)"
 
     name: Literal["patch-augment"] = "patch-augment"
+    patches: int = Field(1, ge=1, le=4, description="Patches an image: one of side H/2, or more of side H/4.")
     max_rotation: float = Field(30, ge=0, le=180, description="Largest rotation, degrees.")
     max_noise: float = Field(0.1, ge=0, le=1, description="Largest standard deviation of the noise, pixels.")
     mask_probability: float = Field(0.5, ge=0, le=1, description="Chance of a pixel to be masked to 0.")
@@ -58,9 +59,14 @@ class PatchAugment(Defense):
         return 2
 
     def modify(self, x: Tensor, rng: Rng) -> Tensor:
-        """Images (n, c, h, w) with one patch each replaced by its modified self."""
+        """Images (n, c, h, w) with each patch replaced by its modified self."""
+        for patch in range(self.patches):
+            x = self._modify_one(x, rng.fork(patch))
+        return x
+
+    def _modify_one(self, x: Tensor, rng: Rng) -> Tensor:
         height, width = x.shape[2:]
-        side = min(height, width) // 2
+        side = min(height, width) // (2 if self.patches == 1 else 4)
         reach = min(height, width) // 8
         top = (height - side) // 2 + rng.fork("top").integers(-reach, reach)
         left = (width - side) // 2 + rng.fork("left").integers(-reach, reach)

@@ -10,8 +10,8 @@ from torch import nn
 
 from core.registry import Entry
 
-Domain = Literal["grey28", "cifar", "imagenet"]
-"""The kind of images an architecture is made for; published defaults depend on it."""
+Domain = Literal["grey28", "cifar", "imagenet", "custom"]
+"""The kind of images an architecture is made for; published defaults depend on it; "custom" has none of its own."""
 
 
 @dataclass(frozen=True)

@@ -69,16 +69,17 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
     Restored one by one: a blanket ``model.train()`` would unfreeze a BatchNorm that was frozen on purpose.
     """
+    training = model.training
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        for module, _ in modes:
-            module.training = False
+        model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        model.train(training)  # by its own method: some models drop caches of weights in it
+        for module, mode in modes:
+            module.training = mode
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)

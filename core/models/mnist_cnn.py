@@ -17,7 +17,8 @@ class MNISTNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(image.channels, 10, 5)
         self.conv2 = nn.Conv2d(10, 20, 5)
-        self.fc1 = nn.Linear(20 * ((image.height - 4) // 2 - 4) // 2 * (((image.width - 4) // 2 - 4) // 2), 50)
+        height, width = (((size - 4) // 2 - 4) // 2 for size in (image.height, image.width))
+        self.fc1 = nn.Linear(20 * height * width, 50)
         self.fc2 = nn.Linear(50, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class Sequential(Architecture):
     """A stack of layers, built as nn.Sequential: keys are "0.weight", "0.bias", "3.weight", ..."""
 
     title: ClassVar[str] = 'A custom network as a list of layers: {"sequential": [{"conv2d": {...}}, "relu", ...]}'
-    domain: ClassVar[Domain] = "cifar"
+    domain: ClassVar[Domain] = "custom"
     small: ClassVar[bool] = True
 
     name: Literal["sequential"] = "sequential"

@@ -61,3 +61,32 @@ def test_a_step_too_small_to_reach_the_border_is_weaker(linear):
     survived = model(weak.perturb(model, x, y, threat, Rng.for_images(0, torch.arange(COUNT)))).argmax(1) == y
     exact = margin > 0.015 * difference.norm(p=1)
     assert survived.sum() > exact.sum() + 20
+
+
+@pytest.mark.parametrize("attack", [FGSM(), IFGSM(steps=20)], ids=lambda attack: attack.name)
+def test_l2_steps_do_not_vanish_on_confident_models(attack, linear):
+    """Gradients of 1e-25 and less have squares that underflow; linf's sign does not care, and l2 must not."""
+    model, x, y, difference, margin = linear
+    with torch.no_grad():
+        model.net[1].weight.mul_(20)
+        model.net[1].bias.mul_(20)
+    threat = ThreatModel(norm="l2", eps=0.06)
+    survived = model(attack.perturb(model, x, y, threat, Rng.for_images(0, torch.arange(COUNT)))).argmax(1) == y
+    exact = margin > 0.06 * difference.norm(p=2)
+    assert (20 * margin).max() > 50, "confident enough for the squares to underflow"
+    # beyond a logit gap of about 100 the cross-entropy's gradient itself is 0 in float32
+    clear = ((margin / (0.06 * difference.norm(p=2)) - 1).abs() > 5e-3) & (20 * margin < 80)
+    assert torch.equal(survived[clear], exact[clear])
+
+
+def test_a_gradient_that_is_not_a_number_is_an_error_not_robustness(linear):
+    from core.errors import BadLogitsError
+
+    class Root(nn.Module):
+        def forward(self, x):
+            return x + torch.sqrt(0 * x)  # finite values, NaN gradients
+
+    model, x, y, _, _ = linear
+    broken = Classifier(nn.Sequential(Root(), model.net))
+    with pytest.raises(BadLogitsError, match="gradient"):
+        PGD().perturb(broken, x, y, ThreatModel(norm="linf", eps=0.01), Rng.for_images(0, torch.arange(COUNT)))

@@ -105,6 +105,7 @@ def many() -> tuple[torch.Tensor, Rng]:
 
 
 def chosen(rng: Rng) -> torch.Tensor:
+    """The operation that ``_operate`` draws from this stream."""
     return rng.fork("operation").integers(0, len(OPERATIONS) - 1)
 
 
@@ -118,7 +119,7 @@ def test_patch_augment_changes_only_a_patch_near_the_centre(many):
         assert first[lines.any(1)].min() >= 8 - 4
         assert last[lines.any(1)].max() <= 23 + 4
     assert changed.any(2).any(1).float().mean() > 0.9
-    counts = torch.bincount(chosen(rng), minlength=5)
+    counts = torch.bincount(chosen(rng.fork(0)), minlength=5)
     assert counts.min() > 70, "operations are drawn uniformly"
 
 
@@ -151,3 +152,10 @@ def test_patch_augment_operations(many):
             if torch.allclose(image[:, 4:12, 4:12], was[:, 4 + dy : 12 + dy, 4 + dx : 12 + dx], atol=1e-4)
         ]
         assert len(candidates) == 1, "a translation is by whole pixels, at most w/4"
+
+
+def test_patch_augment_with_four_smaller_patches(many):
+    x, rng = many
+    changed = (PatchAugment(patches=4).modify(x, rng) != x).any(1)
+    assert changed.flatten(1).sum(1).max() <= 4 * 8 * 8
+    assert changed.flatten(1).sum(1).max() > 8 * 8

@@ -121,3 +121,16 @@ def test_an_image_without_gradient_takes_no_step():
         assert torch.equal(
             dynamically_regulated(model, x, torch.zeros(3, dtype=torch.long), mean_change=0.1, p=0.5, steps=3), x
         )
+
+
+def test_a_confident_image_stays_a_number():
+    """Gradients at the edge of float32: their mean underflows, their direction does not."""
+    layer = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[90.0, 80, 1, 1], [-90.0, -10, 1, 1]]))
+    model = Classifier(nn.Sequential(nn.Flatten(), layer))
+    x = torch.linspace(0.2, 0.9, 200).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    with frozen(model):
+        x_adv = dynamically_regulated(model, x, torch.zeros(200, dtype=torch.long), mean_change=0.1, p=0.5, steps=3)
+    assert torch.isfinite(x_adv).all()
+    assert ((x_adv - x).abs().flatten(1).mean(1) <= 0.1 + 1e-6).all()

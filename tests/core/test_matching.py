@@ -150,3 +150,73 @@ def test_at_most_ten_keys_are_listed(tmp_path, arrays, weights):
     error = mismatch(tmp_path, arrays, OrderedDict(**weights, **stray))
     assert "stray9, ..." in error.detail
     assert "stray10" not in error.detail
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18-cifar", "vgg16-bn-cifar", "torchvision/resnet50", "torchvision/densenet121", "timm/efficientnet_b0"],
+)
+def test_the_class_count_is_read_from_the_head_whatever_the_order(name, kind):
+    """safetensors are sorted by name: "fc" comes before "layer4", "classifier" before "features"."""
+    from core.matching import count_classes
+    from core.models import ImageShape
+    from core.prepared import CheckpointManifest, SourceFile, TensorEntry
+    from core.spec import ModelSpec
+
+    architecture = ModelSpec(architecture=name).architecture
+    with torch.device("meta"):
+        state = architecture.build(37, ImageShape(3, 32, 32)).state_dict()
+    keys = sorted(state) if kind == "safetensors" else list(state)
+    for prefix in ("", "module."):
+        tensors = [TensorEntry(key=prefix + key, dtype="F32", shape=tuple(state[key].shape)) for key in keys]
+        manifest = CheckpointManifest(source=SourceFile(filename="x", sha256="", size=0), format=kind, tensors=tensors)
+        assert count_classes(manifest, architecture, ImageShape(3, 32, 32)) == 37
+
+
+def test_safetensors_whose_names_leave_the_order_open_are_refused(tmp_path, arrays):
+    """Two alike layers with unlike names: alphabetical order would rewire the network silently."""
+    layers = [{"conv2d": {"out_channels": 1, "kernel_size": 3, "padding": 1}}] * 3 + [
+        "flatten",
+        {"linear": {"out_features": 10}},
+    ]
+    net = nn.Module()
+    for name in ("entry", "block_b", "block_a"):
+        setattr(net, name, nn.Conv2d(1, 1, 3, padding=1))
+    net.out = nn.Linear(784, 10)
+    save_file(net.state_dict(), tmp_path / "open.safetensors")
+    spec = {**SPEC, "model": {"architecture": {"sequential": layers}}}
+    with pytest.raises(CheckpointMismatchError) as error:
+        harden(tmp_path, arrays, tmp_path / "open.safetensors", spec)
+    assert "send a .pt file" in error.value.hint
+
+
+def test_batch_norm_in_safetensors_is_not_taken_in_alphabetical_order(tmp_path, arrays):
+    """Sorted by name a BatchNorm is bias, running_mean, running_var, weight: all of one shape."""
+    from core.matching import match_keys
+    from core.prepared import CheckpointManifest, SourceFile, TensorEntry
+
+    theirs = nn.Sequential()
+    theirs.add_module("stem", nn.Conv2d(1, 4, 3, bias=False))
+    theirs.add_module("norm", nn.BatchNorm2d(4))
+    ours = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4))
+    state = theirs.state_dict()
+    renamed = {key.replace("stem", "a_stem").replace("norm", "b_norm"): value for key, value in state.items()}
+    tensors = [TensorEntry(key=key, dtype="F32", shape=tuple(renamed[key].shape)) for key in sorted(renamed)]
+    manifest = CheckpointManifest(
+        source=SourceFile(filename="x", sha256="", size=0), format="safetensors", tensors=tensors
+    )
+    keys = match_keys(manifest, ours).keys
+    assert keys == {
+        "a_stem.weight": "0.weight", "b_norm.weight": "1.weight", "b_norm.bias": "1.bias",
+        "b_norm.running_mean": "1.running_mean", "b_norm.running_var": "1.running_var",
+        "b_norm.num_batches_tracked": "1.num_batches_tracked",
+    }  # fmt: skip
+
+
+def test_a_mismatch_behind_a_prefix_is_described_without_it(tmp_path, arrays, weights):
+    broken = OrderedDict(("module." + key, value) for key, value in weights.items())
+    broken["module.fc1.bias"] = torch.zeros(7)
+    error = mismatch(tmp_path, arrays, broken)
+    assert error.detail.endswith("wrong shape (1): fc1.bias is [7], expected [128]")
+    assert "nearest" not in error.hint

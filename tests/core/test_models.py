@@ -114,3 +114,30 @@ def test_cost_tells_passes_apart(network, batch):
         network(x)
     cost = network.cost
     assert (cost.forwards, cost.fb, cost.input_backwards, cost.weight_backwards) == (32, 24, 16, 16)
+
+
+@pytest.mark.parametrize("name", ["fmnist-cnn", "mnist-cnn", "small-cnn"])
+@pytest.mark.parametrize("size", [22, 26, 30, 32])
+def test_small_networks_take_other_sizes(name, size):
+    image = ImageShape(3, size, size + 2)
+    assert build(name, image)(torch.rand(2, 3, size, size + 2)).shape == (2, 10)
+
+
+def test_frozen_lets_models_drop_their_caches():
+    """timm's tiny_vit keeps attention biases from evaluation mode and drops them in train()."""
+    from core.models.classifier import frozen
+
+    model = Classifier(build("timm/tiny_vit_5m_224", ImageShape(3, 64, 64))).train()
+    x = torch.rand(1, 3, 64, 64)
+    with frozen(model), torch.no_grad():
+        before = model(x)
+    with torch.no_grad():
+        for key, value in model.net.named_parameters():
+            if "attention_biases" in key:
+                value.add_(1 + torch.arange(value.numel()).view_as(value) % 7)
+    with frozen(model), torch.no_grad():
+        assert not torch.allclose(model(x), before)
+    fresh = Classifier(build("timm/tiny_vit_5m_224", ImageShape(3, 64, 64))).eval()
+    fresh.net.load_state_dict(model.net.state_dict())
+    with frozen(model), torch.no_grad():
+        assert torch.allclose(model(x), fresh(x), atol=1e-5)

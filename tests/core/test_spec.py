@@ -34,6 +34,21 @@ def test_what_is_left_out_is_the_published_set_up():
     assert spec("vgg16-cifar", "patch-augment", training={"optimizer": "rmsprop"}).training.optimizer.lr == 1e-4
 
 
+def test_dra_on_grey_images():
+    """30 of 50 epochs; a mean change given alone is constant."""
+    published = spec("mnist-cnn", "dra")
+    assert published.training.schedule.milestones == (0.6,)
+    assert published.defense.mean_change_at(0.99) == 0.1
+    assert spec("mnist-cnn", {"name": "dra", "mean_change": 0.04}).defense.mean_change_at(0.9) == 0.04
+
+
+def test_a_custom_network_has_no_published_eps():
+    layers = {"sequential": ["flatten", {"linear": {"out_features": 10}}]}
+    with pytest.raises(ValidationError, match=r"threat\.eps"):
+        spec(layers)
+    assert spec(layers, threat={"eps": 0.1}).training.augment == ()
+
+
 def test_given_values_win():
     resolved = spec(
         "mnist-cnn", {"name": "dra", "steps": 3},
@@ -93,7 +108,9 @@ def test_step_sizes(text, value):
     assert resolve_step_size(parsed, eps=0.1, steps=20) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["eps/0x4", "steps", "-0.1", 0, "eps*2", "__import__"])
+@pytest.mark.parametrize(
+    "text", ["eps/0x4", "steps", "-0.1", 0, "eps*2", "__import__", "eps/0", "0*eps", float("nan"), float("inf")]
+)
 def test_bad_step_sizes(text):
     with pytest.raises(ValidationError):
         TypeAdapter(StepSize).validate_python(text)

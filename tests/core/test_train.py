@@ -116,9 +116,8 @@ def test_divergence_names_the_way_out_and_keeps_the_last_good_epoch(tmp_path, ar
         gentle = spec.training.model_copy(update={"optimizer": spec.training.optimizer.model_copy(update={"lr": 1e-4})})
         run(spec.model_copy(update={"training": gentle}), workdir, lambda _: None, stop_after(6))
     state = torch.load(workdir.training, weights_only=True)
-    from core.train import _digest
-
-    torch.save({**state, "spec": _digest(spec)}, workdir.training)
+    torch.save({**state, "spec": spec.digest()}, workdir.training)
+    workdir.baseline.unlink()
     assert state["best"]
     events = []
     with pytest.raises(DivergedError, match=r"became (nan|inf|NaN)") as error:
