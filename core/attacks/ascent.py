@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from core.gradients import input_gradient
+from core.gradients import ascent_gradient
 from core.projections import project, steepest
 from core.threat import ThreatModel
 
@@ -26,7 +26,7 @@ def ascend(
     """
     x_adv = start
     for _ in range(steps):
-        grad, _ = input_gradient(model, x_adv, y)
+        grad, _ = ascent_gradient(model, x_adv, y)
         x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
     return x_adv
 
@@ -50,7 +50,7 @@ def first_success(
     active = torch.arange(len(x), device=x.device)
     x_adv = start
     for _ in range(steps):
-        grad, logits = input_gradient(model, x_adv, y)
+        grad, logits = ascent_gradient(model, x_adv, y)
         standing = logits.argmax(1) == y
         if not standing.all():
             result[active[~standing]] = x_adv[~standing]

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from core.attacks.base import Attack
-from core.gradients import input_gradient
+from core.gradients import ascent_gradient
 from core.projections import largest_to_one, per_image
 from core.rng import Rng
 from core.threat import ThreatModel
@@ -33,7 +33,7 @@ def dynamically_regulated(
         return x.clone()
     x_adv, magnitude = x, torch.zeros_like(x)
     for _ in range(steps):
-        grad, _ = input_gradient(model, x_adv, y)
+        grad, _ = ascent_gradient(model, x_adv, y)
         direction = largest_to_one(grad)
         magnitude = direction.abs()
         mean = magnitude.flatten(1).mean(1)  # at least 1 / N where there is a gradient at all

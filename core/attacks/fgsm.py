@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from core.attacks.base import Attack
-from core.gradients import input_gradient
+from core.gradients import ascent_gradient
 from core.projections import project, steepest
 from core.rng import Rng
 from core.threat import ThreatModel
@@ -26,7 +26,7 @@ class FGSM(Attack):
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
         """One step; see the base class."""
-        grad, _ = input_gradient(model, x, y)
+        grad, _ = ascent_gradient(model, x, y)
         return project(x + threat.eps * steepest(grad, threat.norm), x, threat)
 
     def fb_per_image(self) -> int:

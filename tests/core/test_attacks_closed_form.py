@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from core.attacks.fgsm import FGSM
 from core.attacks.i_fgsm import IFGSM
 from core.attacks.pgd import PGD
-from core.models.classifier import Classifier
+from core.gradients import ascent_gradient
+from core.models.classifier import Classifier, frozen
 from core.rng import Rng
 from core.threat import ThreatModel
 
@@ -64,19 +66,29 @@ def test_a_step_too_small_to_reach_the_border_is_weaker(linear):
 
 
 @pytest.mark.parametrize("attack", [FGSM(), IFGSM(steps=20)], ids=lambda attack: attack.name)
-def test_l2_steps_do_not_vanish_on_confident_models(attack, linear):
-    """Gradients of 1e-25 and less have squares that underflow; linf's sign does not care, and l2 must not."""
+@pytest.mark.parametrize(("norm", "eps", "dual"), [("linf", 0.015, 1), ("l2", 0.06, 2)])
+@pytest.mark.parametrize("scale", [100, 10_000])
+def test_large_logits_do_not_look_robust(attack, norm, eps, dual, scale, linear):
+    """The plain cross-entropy gradient is wrong from a logit gap of 17 on and 0 from 100 on; accuracy is as before."""
     model, x, y, difference, margin = linear
     with torch.no_grad():
-        model.net[1].weight.mul_(20)
-        model.net[1].bias.mul_(20)
-    threat = ThreatModel(norm="l2", eps=0.06)
+        model.net[1].weight.mul_(scale)
+        model.net[1].bias.mul_(scale)
+    threat = ThreatModel(norm=norm, eps=eps)
     survived = model(attack.perturb(model, x, y, threat, Rng.for_images(0, torch.arange(COUNT)))).argmax(1) == y
-    exact = margin > 0.06 * difference.norm(p=2)
-    assert (20 * margin).max() > 50, "confident enough for the squares to underflow"
-    # beyond a logit gap of about 100 the cross-entropy's gradient itself is 0 in float32
-    clear = ((margin / (0.06 * difference.norm(p=2)) - 1).abs() > 5e-3) & (20 * margin < 80)
+    exact = margin > eps * difference.norm(p=dual)
+    clear = (margin / (eps * difference.norm(p=dual)) - 1).abs() > 5e-3
     assert torch.equal(survived[clear], exact[clear])
+
+
+def test_the_direction_is_that_of_the_cross_entropy(network, batch):
+    x, y, _ = (t[:50] for t in batch)
+    x = x.clone().requires_grad_()
+    with frozen(network):
+        (plain,) = torch.autograd.grad(F.cross_entropy(network(x).double(), y, reduction="sum"), x)
+        ours, _ = ascent_gradient(network, x, y)
+    cosine = F.cosine_similarity(plain.flatten(1), ours.flatten(1))
+    assert cosine.min() > 0.9999
 
 
 def test_a_gradient_that_is_not_a_number_is_an_error_not_robustness(linear):

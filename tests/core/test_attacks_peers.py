@@ -37,9 +37,17 @@ def ours(attack, network, correct, threat):
 
 
 def test_fgsm_is_torchattacks_fgsm(network, correct):
-    x_adv, _ = ours(FGSM(), network, correct, LINF)
-    theirs = torchattacks.FGSM(network, eps=LINF.eps)(correct[0], correct[1])
-    assert ((x_adv - theirs).abs() > 1e-5).float().mean() < 1e-3
+    x, y, _ = correct
+    x_adv, survived = ours(FGSM(), network, correct, LINF)
+    theirs = torchattacks.FGSM(network, eps=LINF.eps)(x, y)
+    with torch.no_grad():
+        top = network(x).topk(2).values
+        their_survived = (network(theirs).argmax(1) == y).numpy()
+    # on more confident images their cross-entropy has rounded part of the gradient away
+    unsure = top[:, 0] - top[:, 1] < 10
+    assert unsure.sum() > 50
+    assert ((x_adv - theirs)[unsure].abs() > 1e-5).float().mean() < 1e-3
+    assert abs(int(survived.sum()) - int(their_survived.sum())) <= 2
 
 
 def test_i_fgsm_is_torchattacks_bim(network, correct):

@@ -49,7 +49,7 @@ def test_parameters_and_output(name):
         ("timm/vit_tiny_patch16_224", ImageShape(3, 224, 224)),
         ("torchvision/mobilenet_v3_small", ImageShape(3, 64, 64)),
         ("torchvision/googlenet", ImageShape(3, 64, 64)),
-        ("torchvision/inception_v3", ImageShape(3, 224, 224)),
+        ("torchvision/inception_v3", ImageShape(3, 299, 299)),
     ],
 )
 def test_library_classifiers(name, image):
@@ -101,12 +101,12 @@ def test_normalisation_is_inside():
 
 
 def test_cost_tells_passes_apart(network, batch):
-    from core.gradients import input_gradient
+    from core.gradients import ascent_gradient
     from core.models.classifier import frozen
 
     x, y, _ = (t[:8] for t in batch)
     with frozen(network):
-        input_gradient(network, x, y)
+        ascent_gradient(network, x, y)
     network(x).sum().backward()
     both = network(x.clone().requires_grad_())
     both.sum().backward()

@@ -97,7 +97,7 @@ def test_the_papers_suites_bring_their_own_eps(suite, attacks, eps, counted, tmp
     assert [attack.name for attack in report.before.attacks] == attacks
     assert [attack.counted for attack in report.before.attacks] == counted
     assert report.threat.eps == eps
-    assert any("own eps" in note for note in report.notes) == (eps != 0.1)
+    assert any("its paper's own" in note for note in report.notes) == (eps != 0.1)
 
 
 def test_sides_share_frozen_images_and_the_batch_size_does_not_matter(tmp_path, arrays, example):
