@@ -16,7 +16,7 @@ from jobs.states import FINAL
 from jobs.tables import Artifact
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 @router.api_route(
@@ -45,12 +45,15 @@ def get_checkpoint(
     etag = f'"{artifact.sha256}"'
     digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Repr-Digest": f"sha-256=:{digest}:"}
-    if if_none_match and etag in [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]:
+    if if_none_match and (
+        if_none_match.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    ):
         return Response(status_code=304, headers=headers)
     start, end = 0, artifact.size
     status = 200
-    if range and (if_range is None or if_range == etag) and (match := _RANGE.fullmatch(range)) and any(match.groups()):
-        start, end = _bounds(match[1], match[2], artifact.size)
+    wanted = range if request.method == "GET" and (if_range is None or if_range == etag) else None
+    if (bounds := _bounds(wanted or "", artifact.size)) is not None:
+        start, end = bounds
         if start >= end:
             return problem(
                 416,
@@ -76,12 +79,21 @@ def _find(job_id: str, wanted: str | None, services: Services) -> Artifact:
         if job.spec["training"] is None:
             reason = f"defense {job.defense!r} does not train"
         raise ArtifactNotFoundError(f"job {job_id} has no hardened checkpoint: {reason}")
-    native = report["output"]["format"] if report else "pt"
-    return outputs[f"checkpoint.{wanted or native}"]
+    if wanted is None:
+        uploaded = services.repository.upload(job.checkpoint_upload).filename
+        native = "safetensors" if uploaded.endswith(".safetensors") else "pt"
+        wanted = report["output"]["format"] if report else native
+    return outputs[f"checkpoint.{wanted}"]
 
 
-def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
-    """A byte range as [start, end): "5-9", "5-", or "-9" for the last nine."""
-    if first:
-        return int(first), min(size, int(last) + 1) if last else size
-    return max(0, size - int(last)), size
+def _bounds(header: str, size: int) -> tuple[int, int] | None:
+    """A byte range as [start, end): "bytes=5-9", "bytes=5-", or "bytes=-9" for the last nine; None if not valid."""
+    match = _RANGE.fullmatch(header)
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 _POLL_SECONDS = 0.25
 _PING_SECONDS = 15
 _PAGE = 200
+MAX_ID = 2**63 - 1
 
 
 @router.get(
@@ -33,8 +35,8 @@ async def get_events(
     job_id: str,
     services: Provided,
     accept: Annotated[str, Header()] = "application/json",
-    last_event_id: Annotated[int | None, Header()] = None,
-    after: Annotated[int, Query(ge=0)] = 0,
+    last_event_id: Annotated[str, Header()] = "",
+    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = _PAGE,
 ) -> Response:
     """With `Accept: text/event-stream` a live stream that ends with the job; `Last-Event-ID` resumes it.
@@ -43,9 +45,8 @@ async def get_events(
     """
     await run_in_threadpool(services.repository.job, job_id)  # 404 before the stream starts
     if "text/event-stream" in accept:
-        return EventSourceResponse(
-            _stream(job_id, services, last_event_id or after), headers={"Cache-Control": "no-store"}
-        )
+        seen = int(last_event_id) if re.fullmatch(r"[0-9]{1,18}", last_event_id) else after
+        return EventSourceResponse(_stream(job_id, services, seen), headers={"Cache-Control": "no-store"})
     events = await run_in_threadpool(services.repository.events, job_id, after=after, limit=limit)
     following = events[-1].id if len(events) == limit else None
     return JSONResponse({"items": [views.event_view(event) for event in events], "next": following})

@@ -12,11 +12,12 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from api.errors import SpecInvalidError
 from api.services import Services
 from core.spec import JobSpec
-from jobs.repository import NewJob, new_id
+from jobs.repository import NewJob, NewUpload, new_id
 from jobs.tables import Job
 
 FORM_FIELDS = {
@@ -28,18 +29,26 @@ FORM_FIELDS = {
 }
 _FILES = ("checkpoint", "data")
 _MAX_SPEC_BYTES = 1 << 20
+Reference = dict[str, str]
 
 
 async def submit(request: Request, services: Services) -> Job:
-    """Validate everything, then store the files, then the job.
+    """Validate everything, then store the files, then all rows in one transaction.
 
     Raises: SpecInvalidError naming the field; UploadNotFoundError, JobNotFoundError for references.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
         async with request.form(max_files=len(_FILES), max_part_size=_MAX_SPEC_BYTES) as form:
             return await run_in_threadpool(_from_form, form, services)
-    body = _parse_json((await request.body()).decode(errors="replace"), "body")
-    return await run_in_threadpool(_from_json, body, services)
+    if kind != "application/json":
+        raise HTTPException(415, "send multipart/form-data (curl -F) or application/json")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_SPEC_BYTES:
+            raise HTTPException(413, f"a spec has at most {_MAX_SPEC_BYTES} bytes; files go as multipart/form-data")
+    return await run_in_threadpool(_from_json, body.decode(errors="replace"), services)
 
 
 def _from_form(form: FormData, services: Services) -> Job:
@@ -51,49 +60,58 @@ def _from_form(form: FormData, services: Services) -> Job:
     for name, path in FORM_FIELDS.items():
         if name in form:
             _override(content, path, _text(form, name))
-    files = {name: form[name] for name in _FILES if name in form}
-    for name, file in files.items():
-        if not isinstance(file, UploadFile):
-            raise SpecInvalidError.field(name, f"send a file: -F {name}=@FILE")
+    files = {name: _file(form, name) for name in _FILES if name in form}
+    return _submit(content, files, services)
+
+
+def _from_json(text: str, services: Services) -> Job:
+    return _submit(_parse_json(text, "body"), {}, services)
+
+
+def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Services) -> Job:
     references = _pop_references(content)
     spec = _validate(content)
-    if "checkpoint" not in files and "checkpoint" not in references:
-        raise SpecInvalidError.field("checkpoint", "send the checkpoint's file: -F checkpoint=@model.pt")
-    if "data" not in files and "data" not in references and spec.data.dataset is None:
-        raise SpecInvalidError.field("data", "send the data's file: -F data=@data.npz, or name data.dataset")
-    uploads = {name: _resolve(name, reference, services) for name, reference in references.items()}
-    for name, file in files.items():
-        if isinstance(file, UploadFile):
-            uploads[name] = _store(file.filename or name, file.file, services)
-    return _create(spec, uploads, services)
-
-
-def _from_json(content: dict[str, Any], services: Services) -> Job:
-    references = _pop_references(content)
-    spec = _validate(content)
-    if "checkpoint" not in references:
-        raise SpecInvalidError.field("checkpoint", 'give {"upload": ID} or {"job": ID}')
-    if "data" not in references and spec.data.dataset is None:
-        raise SpecInvalidError.field("data", 'give {"upload": ID} or {"dataset": NAME}')
-    return _create(spec, {name: _resolve(name, ref, services) for name, ref in references.items()}, services)
-
-
-def _create(spec: JobSpec, uploads: dict[str, str], services: Services) -> Job:
-    if "data" in uploads and spec.data.dataset is not None:
-        raise SpecInvalidError.field("data.dataset", "either a file or a named dataset, not both")
-    job = services.repository.create(
-        NewJob(
-            spec=spec.model_dump(mode="json"),
-            defense=spec.defense.name,
-            name=spec.name,
-            tags=dict(spec.tags),
-            epochs=spec.training.epochs if spec.training else 0,
-            checkpoint_upload=uploads["checkpoint"],
-            data_upload=uploads.get("data"),
+    _check_sources(spec, references.keys() | files.keys())
+    # what can fail without storing anything comes first
+    known = {name: services.repository.upload(r["upload"]).id for name, r in references.items() if "upload" in r}
+    new: dict[str, NewUpload] = {}
+    try:
+        for name, reference in references.items():
+            if "job" in reference and name not in files:
+                new[name] = _from_job(reference["job"], services)
+        for name, file in files.items():
+            new[name] = _store(file.filename or name, file.file, services)
+        uploads = {**known, **{name: upload.id for name, upload in new.items()}}
+        job = services.repository.create(
+            NewJob(
+                spec=spec.model_dump(mode="json"),
+                defense=spec.defense.name,
+                name=spec.name,
+                tags=dict(spec.tags),
+                epochs=spec.training.epochs if spec.training else 0,
+                checkpoint_upload=uploads["checkpoint"],
+                data_upload=uploads.get("data"),
+            ),
+            new.values(),
         )
-    )
+    except BaseException:
+        services.storage.delete([upload.stored.key for upload in new.values()])
+        raise
     services.ring()
     return job
+
+
+def _check_sources(spec: JobSpec, given: set[str]) -> None:
+    if "checkpoint" not in given:
+        raise SpecInvalidError.field(
+            "checkpoint", 'send the file (-F checkpoint=@model.pt), or {"upload": ID} or {"job": ID}'
+        )
+    if "data" not in given and spec.data.dataset is None:
+        raise SpecInvalidError.field(
+            "data", 'send the file (-F data=@data.npz), or {"upload": ID} or {"dataset": NAME} as data'
+        )
+    if "data" in given and spec.data.dataset is not None:
+        raise SpecInvalidError.field("data.dataset", "either a file or a named dataset, not both")
 
 
 def _text(form: FormData, name: str) -> str:
@@ -103,9 +121,17 @@ def _text(form: FormData, name: str) -> str:
     return value
 
 
+def _file(form: FormData, name: str) -> UploadFile:
+    value = form[name]
+    if not isinstance(value, UploadFile):
+        raise SpecInvalidError.field(name, f"send a file: -F {name}=@FILE")
+    return value
+
+
 def _parse_json(text: str, field: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # lone surrogates could be stored nowhere
     except (ValueError, RecursionError) as error:
         raise SpecInvalidError.field(field, f"not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -114,7 +140,7 @@ def _parse_json(text: str, field: str) -> dict[str, Any]:
 
 
 def _override(content: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    """Set a form field's value; a new defense name drops the parameters of the spec's."""
+    """Set a form field's value in the spec."""
     for part in path[:-1]:
         if not isinstance(content.setdefault(part, {}), dict):
             raise SpecInvalidError.field(part, "not a JSON object")
@@ -129,7 +155,7 @@ def _validate(content: dict[str, Any]) -> JobSpec:
         raise SpecInvalidError.from_pydantic(error, content) from error
 
 
-def _pop_references(content: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _pop_references(content: dict[str, Any]) -> dict[str, Reference]:
     """Take ``checkpoint`` and ``data.upload`` out of the body; the rest is the spec."""
     references = {}
     if "checkpoint" in content:
@@ -141,7 +167,7 @@ def _pop_references(content: dict[str, Any]) -> dict[str, dict[str, str]]:
     return references
 
 
-def _reference(field: str, value: Any, kinds: tuple[str, ...]) -> dict[str, str]:
+def _reference(field: str, value: Any, kinds: tuple[str, ...]) -> Reference:
     if not isinstance(value, dict) or len(value) != 1 or not set(value) <= set(kinds):
         forms = " or ".join(f'{{"{kind}": ID}}' for kind in kinds)
         raise SpecInvalidError.field(field, f"give {forms}")
@@ -150,14 +176,8 @@ def _reference(field: str, value: Any, kinds: tuple[str, ...]) -> dict[str, str]
     return value
 
 
-def _resolve(name: str, reference: dict[str, str], services: Services) -> str:
-    """The upload that a reference means; a job's hardened checkpoint becomes an upload of its own."""
-    if name == "checkpoint" and "job" in reference:
-        return _from_job(reference["job"], services)
-    return services.repository.upload(reference["upload"]).id
-
-
-def _from_job(job_id: str, services: Services) -> str:
+def _from_job(job_id: str, services: Services) -> NewUpload:
+    """A job's hardened checkpoint, as an upload of its own."""
     job, report = services.repository.report(job_id)
     if report is None or report["output"] is None:
         raise SpecInvalidError.field("checkpoint.job", f"job {job_id} has no hardened checkpoint (it is {job.state})")
@@ -169,7 +189,7 @@ def _from_job(job_id: str, services: Services) -> str:
         return _put(f"{job_id}.{name}", path, services)
 
 
-def _store(filename: str, file: BinaryIO, services: Services) -> str:
+def _store(filename: str, file: BinaryIO, services: Services) -> NewUpload:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as target:
@@ -177,9 +197,9 @@ def _store(filename: str, file: BinaryIO, services: Services) -> str:
         return _put(filename, path, services)
 
 
-def _put(filename: str, path: Path, services: Services) -> str:
+def _put(filename: str, path: Path, services: Services) -> NewUpload:
     upload_id = new_id("up")
     stored = services.storage.put(f"uploads/{upload_id}", path)
     # only the last part: browsers may send paths, and the name is only ever shown
-    services.repository.add_upload(upload_id, filename.replace("\\", "/").rpartition("/")[2][:200], stored)
-    return upload_id
+    shown = filename.replace("\\", "/").rpartition("/")[2][:200].encode("utf-8", "replace").decode()
+    return NewUpload(upload_id, shown, stored)

@@ -71,5 +71,5 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
     try:
         created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor))
         return float(created_at), str(job_id)
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         raise SpecInvalidError.field("cursor", 'not a cursor: pass the "next" of the page before') from error

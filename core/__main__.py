@@ -62,7 +62,9 @@ def main(arguments: list[str]) -> int:
         return fail(OutOfMemoryError(f"out of memory: {error}", "lower training.batch_size and evaluation.batch_size"))
     except Exception as error:  # noqa: BLE001 - the boundary of the process: whatever it was, the parent must hear of it
         traceback.print_exc()
-        return fail(RunError(f"{type(error).__name__}: {error}", "a fault of the service; see the job's log"))
+        return fail(
+            RunError(f"an unexpected {type(error).__name__}", "a fault of the service; its log has the details")
+        )
     workdir.output.mkdir(exist_ok=True)
     (workdir.output / "report.json").write_text(report.model_dump_json())
     emit({"type": "report", "file": "report.json"})

@@ -85,10 +85,13 @@ class Workdir:
         """Results of the baseline phase."""
         return self.root / "state" / "baseline.json"
 
-    @property
-    def training(self) -> Path:
-        """Full training state."""
-        return self.root / "state" / "training.pt"
+    def training(self, epoch: int, step: int) -> Path:
+        """Full training state after so many steps of an epoch; each save has a name of its own."""
+        return self.root / "state" / f"training-{epoch}-{step}.pt"
+
+    def saved_training(self) -> list[Path]:
+        """Saved training states, newest first; a restored one is called training.pt."""
+        return sorted((self.root / "state").glob("training*.pt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
 
     @property
     def output(self) -> Path:

@@ -24,7 +24,7 @@ from core.prepared import FORMATS, Workdir
 from core.progress import Progress
 from core.report import PhaseCost, Report
 from core.spec import JobSpec
-from core.train import Trained, Trainer, last_good
+from core.train import Trained, Trainer
 
 OnEvent = Callable[[dict[str, Any]], None]
 _NEAR_CHANCE = 0.1  # clean accuracy less than this far on the way from chance to 1 is near chance
@@ -108,7 +108,7 @@ class _Run:
             }
             path.parent.mkdir(exist_ok=True)
             _write_atomically(path, json.dumps(content))
-            self.on_event({"type": "state", "file": path.name, "epoch": 0, "step": 0})
+            self.on_event({"type": "state", "file": path.name, "slot": path.name, "epoch": 0, "step": 0})
         self._check_baseline(before)
         return before
 
@@ -137,7 +137,7 @@ class _Run:
             held_out=inputs.held_out,
             num_classes=inputs.num_classes,
             device=inputs.device,
-            state_path=self.workdir.training,
+            workdir=self.workdir,
             on_event=self.on_event,
             on_progress=self.progress.reporter("training", self.on_event),
             should_stop=self.should_stop,
@@ -145,8 +145,8 @@ class _Run:
         try:
             trained = trainer.train()
         except DivergedError:
-            if good := last_good(self.workdir.training):
-                self.export(good)
+            if trainer.last_good is not None:
+                self.export(trainer.last_good)
             raise
         state = trained.state
         seconds = sum(curve["seconds"] for curve in state.curves)

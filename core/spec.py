@@ -139,6 +139,8 @@ def _fill_threat(architecture: Architecture, given: Any) -> Any:
     if given is not None and not isinstance(given, dict):
         return given
     threat = {"norm": "linf", **(given or {})}
+    if not isinstance(threat["norm"], str):
+        return threat
     # the defaults are linf radii: another norm has to bring its own
     brings_its_own = threat["norm"] in set(get_args(Norm)) - {"linf"}
     return threat if brings_its_own else {**DEFAULT_EPS[architecture.domain], **threat}

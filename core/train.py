@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from core.defenses.base import Batch, Moment
 from core.errors import BadLogitsError, DivergedError, Stopped
 from core.evaluate import predict_correct, survivors
 from core.models.classifier import Classifier
+from core.prepared import Workdir
 from core.report import EpochCurve
 from core.rng import Rng, derive_seed
 from core.selection import better
@@ -57,7 +57,7 @@ class Trained:
 
 @dataclass
 class Trainer:
-    """Everything the loop needs; ``train`` is the loop."""
+    """Everything the loop needs; ``train`` is the loop. ``last_good`` is what is kept when it diverges."""
 
     spec: JobSpec
     training: TrainingSpec
@@ -66,11 +66,12 @@ class Trainer:
     held_out: ImageSet
     num_classes: int
     device: torch.device
-    state_path: Path
+    workdir: Workdir
     on_event: Callable[[dict[str, Any]], None]
     on_progress: Callable[[float, int], None]
     should_stop: Callable[[], bool]
     save_seconds: float = SAVE_SECONDS
+    last_good: Trained | None = None
 
     def train(self) -> Trained:
         """Fine-tune from the last saved state, or from the checkpoint.
@@ -132,9 +133,11 @@ class Trainer:
                 0,
                 0.0,
             )
+            self.last_good = Trained(state, best_weights)
             last_save = time.monotonic()
-            self._save(state, optimizer, best_weights)
+            # the event first: told twice after a crash is better than never
             self.on_event({"type": "epoch", **curve.model_dump()})
+            self._save(state, optimizer, best_weights)
             if self.should_stop():
                 raise Stopped
         return Trained(state, best_weights)
@@ -176,7 +179,7 @@ class Trainer:
     def _save(
         self, state: TrainingState, optimizer: torch.optim.Optimizer, best_weights: dict[str, torch.Tensor]
     ) -> None:
-        """Write the state to a temporary name and rename it, then say so."""
+        """Write the state to a temporary name and rename it, then say so; the newest two are kept."""
         content = {
             "spec": self.spec.digest(),
             "state": asdict(state),
@@ -184,28 +187,28 @@ class Trainer:
             "optimizer": optimizer.state_dict(),
             "best": best_weights,
         }
-        temporary = self.state_path.with_suffix(".tmp")
+        path = self.workdir.training(state.epoch, state.step)
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
         torch.save(content, temporary)
-        temporary.replace(self.state_path)
-        self.on_event({"type": "state", "file": self.state_path.name, "epoch": state.epoch, "step": state.step})
+        temporary.replace(path)
+        for older in self.workdir.saved_training()[2:]:
+            older.unlink()
+        place = {"epoch": state.epoch, "step": state.step}
+        self.on_event({"type": "state", "file": path.name, "slot": "training.pt", **place})
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, dict[str, torch.Tensor]]:
-        if not self.state_path.exists():
+        states = self.workdir.saved_training()
+        if not states:
             return TrainingState(), {}
-        saved = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        saved = torch.load(states[0], map_location="cpu", weights_only=True)
         if saved["spec"] != self.spec.digest():
             raise ValueError("the saved training state belongs to another spec")
         self.model.net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        if saved["best"]:
+            self.last_good = Trained(TrainingState(**saved["state"]), saved["best"])
         return TrainingState(**saved["state"]), saved["best"]
-
-
-def last_good(path: Path) -> Trained | None:
-    """The last save, if an epoch was finished: what is kept when training diverges."""
-    if not path.exists():
-        return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    return Trained(TrainingState(**saved["state"]), saved["best"]) if saved["best"] else None
 
 
 def _add(total: dict[str, int], cost: Cost) -> None:

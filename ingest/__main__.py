@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from ingest.archives import reading
 from ingest.checkpoint import prepare_checkpoint
 from ingest.datasets import find_dataset
-from ingest.errors import IngestError
+from ingest.errors import CheckpointFormatError, DataFormatError, IngestError
 from ingest.image_folder import prepare_image_folder
 from ingest.npz import prepare_npz
+from ingest.pickle_walk import SAVE_HINT
 
 EXIT_REFUSED = 64
 
@@ -32,21 +35,26 @@ def main(arguments: list[str]) -> int:
     options = json.loads((root / "spec.json").read_text())["data"]
     target = root / "input"
     target.mkdir(exist_ok=True)
+    unexpected: IngestError = CheckpointFormatError("the checkpoint cannot be read", SAVE_HINT)
     try:
         prepare_checkpoint(_source(request["checkpoint"]), Path(request["checkpoint"]["path"]), target)
+        unexpected = DataFormatError("the data cannot be read", "npz, or an image folder as zip or tar")
         data = request["data"] or find_dataset(options["dataset"], Path(request["datasets_dir"]))
         _prepare_data(data, options, target)
     except IngestError as error:
-        failure = {
-            "type": "failure",
-            "code": error.code,
-            "blame": "user",
-            "detail": error.detail,
-            "hint": error.hint,
-        }
-        sys.stdout.write(json.dumps(failure) + "\n")
-        return EXIT_REFUSED
+        return _refuse(error)
+    except Exception:  # noqa: BLE001 - hostile bytes find errors that nobody thought of; the upload is at fault
+        traceback.print_exc()
+        return _refuse(unexpected)
     return 0
+
+
+def _refuse(error: IngestError) -> int:
+    failure = {"type": "failure", "code": error.code, "blame": "user", "detail": error.detail, "hint": error.hint}
+    # names in archives need not be valid text
+    shown = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in failure.items()}
+    sys.stdout.write(json.dumps(shown) + "\n")
+    return EXIT_REFUSED
 
 
 def _source(upload: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +63,9 @@ def _source(upload: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare_data(upload: dict[str, Any], options: dict[str, Any], target: Path) -> None:
     path = Path(upload["path"])
-    if (options["format"] or _guess(path)) == "npz":
+    with reading(upload["filename"], DataFormatError, "npz, or an image folder as zip or tar"):
+        kind = options["format"] or _guess(path)
+    if kind == "npz":
         prepare_npz(_source(upload), path, target)
     else:
         prepare_image_folder(_source(upload), path, target, options)

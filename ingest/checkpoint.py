@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ingest.archives import check_name
 from ingest.errors import (
     CheckpointFormatError,
     CheckpointNotFiniteError,
@@ -54,9 +55,9 @@ def _from_safetensors(path: Path, target: Path) -> dict[str, Any]:
             raise CheckpointFormatError("a safetensors file with a broken header")
         try:
             header = json.loads(file.read(length))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointFormatError(f"a safetensors file with a broken header: {error}") from error
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}
     _check_count(len(header))
     prepared = target / "checkpoint.safetensors"
     shutil.copyfile(path, prepared)
@@ -84,6 +85,8 @@ def _from_torch_zip(path: Path, target: Path) -> dict[str, Any]:
     archive = TorchZip(path)
     wrapper, state, extras, dropped = _unwrap(archive.root)
     _check_count(len(state))
+    for name in (*state, *extras, *(value for value in extras.values() if isinstance(value, str))):
+        check_name(name, "the checkpoint's key", CheckpointFormatError)
     sizes = {key: math.prod(t.shape) * np.dtype(NUMPY_DTYPES[t.storage.dtype]).itemsize for key, t in state.items()}
     if sum(sizes.values()) > 2 * path.stat().st_size:  # a storage may be shared, but not without bound
         raise UploadTooLargeError("the tensors are more than twice the file: many share one storage")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ingest.archives import check_name, reading
 from ingest.arrays import SPLITS, Array, finish, open_pixels
 from ingest.errors import DataFormatError, DataShapeError, UploadTooLargeError
 
@@ -23,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_IMAGES = 5_000_000
 MAX_IMAGE_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
+MAX_SIDE = 4096  # while resizing; the prepared images have at most 1024
 _SPLIT_NAMES = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test"}
 _LAYOUT = "the archive holds train/CLASS/IMAGE and test/CLASS/IMAGE, one folder a class"
 _GREY = ("L", "1")
@@ -43,7 +45,7 @@ def prepare_image_folder(source: Mapping[str, Any], path: Path, target: Path, op
     Raises: IngestError naming the member.
     """
     name = source["filename"]
-    with _open(path, name) as archive:
+    with reading(name, DataFormatError, _LAYOUT), _open(path) as archive:
         members = list(archive.members())
         if len(members) > MAX_IMAGES:
             raise UploadTooLargeError(f"{name} holds {len(members)} images; at most {MAX_IMAGES} are taken")
@@ -61,6 +63,10 @@ def prepare_image_folder(source: Mapping[str, Any], path: Path, target: Path, op
                 values = np.asarray(_decode(member, mode, options))
                 values = values[None] if mode == "L" else values.transpose(2, 0, 1)
                 size = size or values.shape
+                if max(size[1:]) > 1024 or min(size[1:]) < 8:
+                    raise DataShapeError(
+                        f"{member.name} is {size[2]}x{size[1]}", "8 to 1024 pixels a side are taken; set data.resize"
+                    )
                 if values.shape != size:
                     raise DataShapeError(
                         f"{member.name} is {values.shape[2]}x{values.shape[1]}, others are {size[2]}x{size[1]}",
@@ -70,8 +76,8 @@ def prepare_image_folder(source: Mapping[str, Any], path: Path, target: Path, op
                     pixels = open_pixels(target, split, (len(chosen), *size), np.uint8)
                 pixels[row] = values
             labels[split] = np.array([classes.index(member.label) for member in chosen], np.int64)
-    if size is None or min(size[1:]) < 8:
-        raise DataShapeError(f"the images of {name} are smaller than 8 pixels")
+    if size is None:
+        raise DataFormatError(f"{name} has no images", _LAYOUT)
     finish(target, source, kind="imagefolder", image=size, labels=labels, class_names=classes)
 
 
@@ -95,6 +101,8 @@ def _resize(image: Image.Image, options: Mapping[str, Any]) -> Image.Image:
     """The shorter side to ``resize``, then the central ``crop``, as torchvision's Resize and CenterCrop do."""
     if side := options.get("resize"):
         scale = side / min(image.size)
+        if max(image.size) * scale > MAX_SIDE:
+            raise DataShapeError(f"an image of {image.width}x{image.height} is too long to be resized to {side}")
         size = tuple(side if length == min(image.size) else int(length * scale) for length in image.size)
         method = Image.Resampling[str(options.get("interpolation", "bilinear")).upper()]
         image = image.resize((size[0], size[1]), method)
@@ -111,6 +119,7 @@ def _place(filename: str) -> tuple[str, str] | None:
     parts = PurePosixPath(filename.replace("\\", "/")).parts
     if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
         return None
+    check_name(filename, "the member", DataFormatError)
     for index, part in enumerate(parts[:-2]):
         if part.lower() in _SPLIT_NAMES:
             return _SPLIT_NAMES[part.lower()], parts[index + 1]
@@ -159,10 +168,5 @@ class _Archive:
         return file.read() if file else b""
 
 
-def _open(path: Path, name: str) -> _Archive:
-    try:
-        if zipfile.is_zipfile(path):
-            return _Archive(zipfile.ZipFile(path))
-        return _Archive(tarfile.open(path))
-    except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
-        raise DataFormatError(f"{name} is neither a zip nor a tar: {error}", _LAYOUT) from error
+def _open(path: Path) -> _Archive:
+    return _Archive(zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path))

@@ -129,10 +129,10 @@ class _Machine:
             stack.append(tuple(self._pop_to_mark()))
         elif name == "SETITEM":
             key, value = self._pop(2)
-            self._dict()[key] = value
+            self._dict()[_plain_key(key)] = value
         elif name == "SETITEMS":
             items = self._pop_to_mark()
-            self._dict().update(zip(items[::2], items[1::2], strict=True))
+            self._dict().update(zip(map(_plain_key, items[::2]), items[1::2], strict=True))
         elif name == "APPEND":
             (value,) = self._pop(1)
             self._list().append(value)
@@ -188,6 +188,13 @@ class _Machine:
         self.stack.append(target)
 
 
+def _plain_key(key: Any) -> Any:
+    """Keys are names or numbers: hashing a deeply nested tuple would overflow the interpreter's stack."""
+    if not isinstance(key, str | int | float | bool | None):
+        raise ValueError("a dict key that is neither a name nor a number")
+    return key
+
+
 def _known_global(module: Any, name: Any) -> _Global:
     if (module, name) in _FUNCTIONS or (module == "torch" and name in STORAGE_DTYPES):
         return _Global(module, name)
@@ -209,7 +216,8 @@ def _call(function: Any, arguments: Any) -> Any:
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise ValueError("a call of something that is no function")
     if function.name == "OrderedDict":
-        return dict(*arguments) if arguments in ((), ([],)) else dict(arguments[0])
+        items = arguments[0] if arguments else []
+        return {_plain_key(key): value for key, value in items}
     if function.name == "_rebuild_parameter":
         if not isinstance(arguments[0], TensorRef):
             raise ValueError("a parameter around something that is no tensor")

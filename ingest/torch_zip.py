@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ingest.archives import reading
 from ingest.errors import CheckpointFormatError, CheckpointNotPlainError, UploadTooLargeError
 from ingest.pickle_walk import SAVE_HINT, TensorRef, walk
 
@@ -27,12 +28,11 @@ class TorchZip:
     """An open archive and the value its index describes."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        with reading("the checkpoint", CheckpointFormatError, SAVE_HINT):
             self._zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise CheckpointFormatError(f"a damaged zip file: {error}", SAVE_HINT) from error
-        self._records = self._check_records(path.stat().st_size)
-        self.root = walk(self._zip.read(self._records["data.pkl"]))
+            self._records = self._check_records(path.stat().st_size)
+            index = self._zip.read(self._records["data.pkl"])
+        self.root = walk(index)
 
     def _check_records(self, file_size: int) -> dict[str, zipfile.ZipInfo]:
         infos = self._zip.infolist()
@@ -70,10 +70,8 @@ class TorchZip:
             raise CheckpointFormatError(f"tensor {key!r} reaches beyond its record")
         if math.prod(tensor.shape) > storage.numel:
             raise CheckpointFormatError(f"tensor {key!r} is larger than its record (an expanded view)", SAVE_HINT)
-        try:
+        with reading(f"tensor {key!r}", CheckpointFormatError, SAVE_HINT):
             values = np.frombuffer(self._zip.read(record), dtype)
-        except zipfile.BadZipFile as error:
-            raise CheckpointFormatError(f"tensor {key!r}: {error}") from error
         strides = tuple(stride * dtype.itemsize for stride in tensor.stride)
         view = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides, writeable=False)
         return np.ascontiguousarray(view)

@@ -53,6 +53,15 @@ class NewJob:
     data_upload: str | None
 
 
+@dataclass(frozen=True)
+class NewUpload:
+    """A stored file that no row knows yet."""
+
+    id: str
+    filename: str
+    stored: Stored
+
+
 def new_id(prefix: str) -> str:
     """A random id, safe in URLs and file names."""
     return f"{prefix}_{secrets.token_hex(10)}"
@@ -76,20 +85,6 @@ class JobRepository:
 
     # --- submitting and looking
 
-    def add_upload(self, upload_id: str, filename: str, stored: Stored) -> None:
-        """Make an uploaded file exist."""
-        with self._write() as session:
-            session.add(
-                Upload(
-                    id=upload_id,
-                    filename=filename,
-                    key=stored.key,
-                    sha256=stored.sha256,
-                    size=stored.size,
-                    created_at=now(),
-                )
-            )
-
     def upload(self, upload_id: str) -> Upload:
         """One upload. Raises: UploadNotFoundError."""
         with self._read() as session:
@@ -98,10 +93,18 @@ class JobRepository:
             raise UploadNotFoundError(upload_id)
         return upload
 
-    def create(self, new: NewJob) -> Job:
-        """Store a job as queued."""
+    def create(self, new: NewJob, uploads: Iterable[NewUpload] = ()) -> Job:
+        """Store a job as queued, and make the files exist that came with it, in one transaction.
+
+        Raises: UploadNotFoundError if a file that it refers to was deleted meanwhile.
+        """
         job_id = new_id("job")
         with self._write() as session:
+            session.add_all(_upload(upload) for upload in uploads)
+            session.flush()
+            for upload_id in filter(None, (new.checkpoint_upload, new.data_upload)):
+                if session.get(Upload, upload_id) is None:
+                    raise UploadNotFoundError(upload_id)
             job = Job(
                 id=job_id,
                 name=new.name,
@@ -219,7 +222,7 @@ class JobRepository:
                     session.add(_event(candidate.id, candidate.attempt, "state", {"state": State.CANCELLED}))
                     continue
                 if candidate.stalled >= MAX_STALLED:
-                    failure = _poison(candidate)
+                    failure = _poison(session, candidate)
                     _move(
                         session,
                         State.FAILED,
@@ -263,14 +266,15 @@ class JobRepository:
             pass
 
     def add_event(self, claim: Claim, kind: str, data: Mapping[str, Any]) -> None:
-        """Record an event; a phase is shown on the job, an epoch gets its row. Raises: LeaseLostError."""
+        """Record an event; a phase is shown on the job, an epoch gets its row, once. Raises: LeaseLostError."""
         changes = {"phase": data["phase"]} if kind == "phase" else {}
         with self._guarded(claim, **changes) as session:
-            session.add(_event(claim.job_id, claim.attempt, kind, dict(data)))
             if kind == "epoch":
-                session.merge(
-                    Epoch(job_id=claim.job_id, epoch=data["epoch"], attempt=claim.attempt, metrics=dict(data))
-                )
+                if session.get(Epoch, (claim.job_id, data["epoch"])):
+                    return  # executed again after a crash
+                row = Epoch(job_id=claim.job_id, epoch=data["epoch"], attempt=claim.attempt, metrics=dict(data))
+                session.add(row)
+            session.add(_event(claim.job_id, claim.attempt, kind, dict(data)))
 
     def add_state(self, claim: Claim, name: str, stored: Stored, *, epoch: int, step: int) -> Stored | None:
         """Point the job to a newer state file; returns the one it replaces. Raises: LeaseLostError.
@@ -393,12 +397,26 @@ def _artifact(claim: Claim, kind: str, name: str, stored: Stored) -> Artifact:
     )
 
 
-def _poison(job: Job) -> dict[str, Any]:
+def _upload(upload: NewUpload) -> Upload:
+    return Upload(
+        id=upload.id,
+        filename=upload.filename,
+        key=upload.stored.key,
+        sha256=upload.stored.sha256,
+        size=upload.stored.size,
+        created_at=now(),
+    )
+
+
+def _poison(session: Session, job: Job) -> dict[str, Any]:
+    lost = select(Event).where(Event.job_id == job.id, Event.type == "lost").order_by(Event.id.desc()).limit(1)
+    last = session.scalars(lost).first()
+    how = f"; in the last, {last.data['detail']}" if last else "; the service itself was lost each time"
     return {
         "code": "poison",
         "blame": "system",
-        "detail": f"{MAX_STALLED} attempts in a row ended without saving anything new",
-        "hint": "out of memory is the usual cause: lower training.batch_size and evaluation.batch_size",
+        "detail": f"{MAX_STALLED} attempts in a row ended without saving anything new{how}",
+        "hint": "signal 9 is most often a lack of memory: lower training.batch_size and evaluation.batch_size",
     }
 
 

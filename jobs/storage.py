@@ -33,10 +33,12 @@ class Storage:
 
     def put(self, key: str, path: Path) -> Stored:
         """Store a file. The store writes to a temporary name and renames, so no reader sees a part of it."""
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # one handle: the path may be renamed over meanwhile
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        obstore.put(self._store, key, path)
-        return Stored(key, sha256, path.stat().st_size)
+            size = file.tell()
+            file.seek(0)
+            obstore.put(self._store, key, file)
+        return Stored(key, sha256, size)
 
     def fetch(self, key: str, sha256: str, target: Path) -> None:
         """Copy a stored file to ``target``.

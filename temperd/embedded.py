@@ -32,7 +32,7 @@ def serve_embedded(host: str, port: int, data_dir: Path) -> None:
     settings.root.mkdir(parents=True, exist_ok=True)
     with _only_server(settings.root):
         upgrade(settings.database_url)
-        app = _compose(settings)
+        app, runner = _compose(settings)
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         # asyncio sets this only on sockets made with an explicit protocol; without it each answer waits 40 ms
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -43,10 +43,13 @@ def serve_embedded(host: str, port: int, data_dir: Path) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            runner.stop()  # a second Ctrl-C skips the lifespan's end, but a child must not outlive the lock
 
 
-def _compose(settings: Settings) -> FastAPI:
+def _compose(settings: Settings) -> tuple[FastAPI, Runner]:
     repository = JobRepository(open_database(settings.database_url))
     storage = Storage(settings.store_dir)
     # work folders of a killed service: what counts is in the store
@@ -60,7 +63,7 @@ def _compose(settings: Settings) -> FastAPI:
         yield
         await run_in_threadpool(runner.stop)
 
-    return create_app(services, lifespan)
+    return create_app(services, lifespan), runner
 
 
 @contextmanager

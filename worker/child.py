@@ -51,8 +51,9 @@ class Child:
         for line in self._process.stdout:
             try:
                 event = json.loads(line)
+                json.dumps(event, ensure_ascii=False).encode()
             except ValueError:
-                continue  # half a line of a killed child
+                continue  # half a line of a killed child, or text that could be stored nowhere
             if isinstance(event, dict):
                 self._events.put(event)
         self._events.put(None)

@@ -28,10 +28,11 @@ class Runner:
         self._bell.set()
 
     def stop(self) -> None:
-        """Let the running job save its state and give it back, then end."""
+        """Let the running job save its state and give it back, then end; again or unstarted, nothing."""
         self._supervisor.stopping.set()
         self._bell.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     @property
     def alive(self) -> bool:

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import LeaseLostError
+from jobs.errors import JobNotFoundError, LeaseLostError, StorageCorruptError
 from jobs.repository import Claim, JobRepository, new_id
 from jobs.settings import Settings
 from jobs.storage import Storage, Stored
 from jobs.tables import Job
 from worker.child import Child
+from worker.lease import LeaseKeeper
 
 EXIT_FAILED, EXIT_STOPPED = 64, 75  # as core and ingest exit after a failure event, or with their state saved
 _TICK = 0.25
@@ -70,36 +71,42 @@ class _Attempt:
         self._claim, self._workdir = claim, workdir
         self._repository, self._storage, self._settings = repository, storage, settings
         self._stopping = stopping
-        self._renewed = time.monotonic()
-        self._progress_written = 0.0
         self._progress: dict[str, Any] = {}
+        self._progress_written = 0.0
         self._phase = ""
         self._failure: dict[str, Any] | None = None
-        self._outputs: dict[str, Stored] = {}
+        self._outputs: list[str] = []
         self._child: Child | None = None
+        self._keeper = LeaseKeeper(repository, claim, settings.lease_seconds, on_loss=self._kill_child)
 
     def run(self) -> None:
         """Prepare, run the children, and end the job in one guarded write."""
-        try:
-            job = self._prepare()
-            self._event({"type": "phase", "phase": "validating"})
-            for arguments in (["ingest", str(self._workdir)], ["core", "run", str(self._workdir)]):
-                status = self._run_child(arguments, job)
-                if status != 0:
-                    self._end_badly(status)
-                    return
-            report = json.loads((self._workdir / "output" / "report.json").read_text())
-            progress = {**self._progress, "fraction": 1.0, "eta_seconds": 0.0}
-            self._repository.succeed(self._claim, report, self._outputs, progress)
-            self._forget_state()
-        except CancelledError:
-            self._repository.cancelled(self._claim)
-            self._forget_state()
-        except DrainedError:
-            self._repository.release(self._claim, charged=False)
-        finally:
-            if self._child is not None:
-                self._child.kill()
+        with self._keeper:
+            try:
+                self._run()
+            except CancelledError:
+                self._repository.cancelled(self._claim)
+                self._forget_state()
+            except DrainedError:
+                self._repository.release(self._claim, charged=False)
+            except StorageCorruptError as error:
+                self._repository.fail(self._claim, _failure("storage_corrupt", str(error), "submit the job again"), {})
+            finally:
+                self._kill_child()
+
+    def _run(self) -> None:
+        self._event({"type": "phase", "phase": "validating"})
+        job = self._prepare()
+        self._progress = dict(job.progress)
+        for arguments in (["ingest", str(self._workdir)], ["core", "run", str(self._workdir)]):
+            status = self._run_child(arguments)
+            if status != 0:
+                self._end_badly(status)
+                return
+        report = json.loads((self._workdir / "output" / "report.json").read_text())
+        progress = {**self._progress, "fraction": 1.0, "eta_seconds": 0.0}
+        self._repository.succeed(self._claim, report, self._store_outputs(), progress)
+        self._forget_state()
 
     def _prepare(self) -> Job:
         """Fill the work folder from storage: spec, uploads, and the state of earlier attempts."""
@@ -122,39 +129,31 @@ class _Attempt:
         self._storage.fetch(upload.key, upload.sha256, path)
         return {"path": str(path), "filename": upload.filename, "sha256": upload.sha256, "size": upload.size}
 
-    def _run_child(self, arguments: list[str], job: Job) -> int:
-        """Run one child to its end, renewing the lease and watching for cancellation meanwhile."""
-        self._child = Child(arguments, self._workdir / "log.txt")
-        self._progress = dict(job.progress)
-        while not self._child.ended:
-            event = self._child.next_event(_TICK)
-            if event is not None:
-                self._handle(event)
-            self._keep_lease()
+    def _run_child(self, arguments: list[str]) -> int:
+        """Run one child to its end, watching for cancellation, a stop and the lease meanwhile."""
+        child = self._child = Child(arguments, self._workdir / "log.txt")
+        while not child.ended:
+            self._take_event(child)
             if self._repository.cancel_requested(self._claim):
-                self._child.kill()
+                child.kill()
                 raise CancelledError
             if self._stopping.is_set():
-                self._drain()
-        return self._child.returncode
+                self._drain(child)
+        return child.returncode
 
-    def _keep_lease(self) -> None:
-        if time.monotonic() - self._renewed > self._settings.lease_seconds / 3:
-            self._repository.renew(self._claim, self._settings.lease_seconds)
-            self._renewed = time.monotonic()
+    def _take_event(self, child: Child) -> None:
+        event = child.next_event(_TICK)
+        if self._keeper.lost:
+            raise LeaseLostError(f"attempt {self._claim.attempt} lost its lease on job {self._claim.job_id}")
+        if event is not None:
+            self._handle(event)
 
-    def _drain(self) -> None:
-        """Let the child save its state, store it, and give the job back uncharged."""
-        child = self._child
-        if child is None:
-            raise DrainedError
+    def _drain(self, child: Child) -> None:
+        """Let the child save its state, and store it; a child that came to its own end in time is left to it."""
         child.ask_to_stop()
         deadline = time.monotonic() + self._settings.drain_seconds
         while not child.ended and time.monotonic() < deadline:
-            event = child.next_event(_TICK)
-            if event is not None:
-                self._handle(event)
-            self._keep_lease()
+            self._take_event(child)
         if not child.ended or child.returncode not in (0, EXIT_FAILED):
             child.kill()
             raise DrainedError
@@ -166,8 +165,7 @@ class _Attempt:
         elif kind == "state":
             self._store_state(event)
         elif kind == "artifact":
-            key = f"jobs/{self._claim.job_id}/{self._claim.attempt}/{event['file']}"
-            self._outputs[event["file"]] = self._storage.put(key, self._workdir / "output" / event["file"])
+            self._outputs.append(event["file"])
         elif kind == "failure":
             self._failure = event
         elif kind != "report":
@@ -190,26 +188,50 @@ class _Attempt:
 
     def _store_state(self, event: dict[str, Any]) -> None:
         """Store under a key of its own, move the pointer, then drop the file that it replaced."""
-        name = event["file"]
-        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{event['epoch']}-{event['step']}-{name}"
-        stored = self._storage.put(key, self._workdir / "state" / name)
-        replaced = self._repository.add_state(self._claim, name, stored, epoch=event["epoch"], step=event["step"])
+        path = self._workdir / "state" / event["file"]
+        epoch, step = event["epoch"], event["step"]
+        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{epoch}-{step}-{event['slot']}"
+        try:
+            stored = self._storage.put(key, path)
+        except FileNotFoundError:
+            return  # the child is two saves ahead: the newer ones follow
+        replaced = self._repository.add_state(self._claim, event["slot"], stored, epoch=epoch, step=step)
         if replaced is not None and replaced.key != key:
             self._storage.delete([replaced.key])
 
+    def _store_outputs(self) -> dict[str, Stored]:
+        """Stored only now, right before the rows that make them exist."""
+        prefix = f"jobs/{self._claim.job_id}/{self._claim.attempt}"
+        return {name: self._storage.put(f"{prefix}/{name}", self._workdir / "output" / name) for name in self._outputs}
+
     def _end_badly(self, status: int) -> None:
         if status == EXIT_FAILED and self._failure is not None:
-            self._repository.fail(self._claim, self._failure, self._outputs)
+            self._repository.fail(self._claim, self._failure, self._store_outputs())
             self._forget_state()
         elif status == EXIT_STOPPED:
             self._repository.release(self._claim, charged=False)
         else:
-            tail = self._child.log_tail() if self._child else ""
             how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-            self._repository.add_event(self._claim, "lost", {"detail": f"the child {how}", "log": tail})
+            # the log may hold paths: for the operator, not for the API
+            _log.error("the child of %s %s; its log ends:\n%s", self._claim.job_id, how, self._log_tail())
+            self._repository.add_event(self._claim, "lost", {"detail": f"the child {how} while {self._phase}"})
             self._repository.release(self._claim, charged=True)
+
+    def _log_tail(self) -> str:
+        return self._child.log_tail() if self._child else ""
+
+    def _kill_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
 
     def _forget_state(self) -> None:
         """A finished job is not resumed: free its training state."""
-        keys = [stored.key for stored in self._repository.drop_state(self._claim.job_id)]
-        self._storage.delete(keys)
+        try:
+            freed = self._repository.drop_state(self._claim.job_id)
+        except JobNotFoundError:
+            return  # deleted in this very moment, and its files with it
+        self._storage.delete([stored.key for stored in freed])
+
+
+def _failure(code: str, detail: str, hint: str) -> dict[str, Any]:
+    return {"code": code, "blame": "system", "detail": detail, "hint": hint}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,13 @@ def test_missing_files_and_bad_bodies(service, example):
     unknown = {**SPEC, "checkpoint": {"upload": "up_x"}, "data": {"upload": "up_y"}}
     assert error(post("/jobs", json=unknown), 404)["code"] == "upload_not_found"
     assert error(post("/jobs", json={**SPEC, "checkpoint": {"url": "http://x"}}))["errors"][0]["field"] == "checkpoint"
+    form = {"content": "a=1", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+    assert error(post("/jobs", **form), 415)["code"] == "unsupported_media_type"
+    assert error(post("/jobs", json={**SPEC, "name": "x" * 2_000_000}), 413)["code"]
+    assert error(post("/jobs", json={**SPEC, "checkpoint": {"upload": "up_x"}, "data": {"upload": "\ud800"}}), 422)
+    for norm in ([], {}, 3, None):
+        body = {**SPEC, "threat": {"norm": norm, "eps": 0.1}}
+        assert error(post("/jobs", json=body))["errors"][0]["field"] == "threat.norm"
     malformed = post("/jobs", content=b"--x\r\nbroken", headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert malformed.status_code in (400, 422)
 
@@ -86,6 +95,53 @@ def test_unknown_ids_and_paths(service):
     assert error(service.client.get("/jobs", params={"limit": 0}))["errors"][0]["field"] == "limit"
     assert error(service.client.get("/jobs", params={"cursor": "x"}))["errors"][0]["field"] == "cursor"
     assert error(service.client.get("/jobs", params={"state": "x"}))["errors"][0]["field"] == "state"
+    deep = base64.urlsafe_b64encode(b"[" * 20_000).decode()
+    huge = base64.urlsafe_b64encode(b'[1%s, "job_x"]' % (b"0" * 400)).decode()
+    for cursor in (deep, huge):
+        assert error(service.client.get("/jobs", params={"cursor": cursor}))["errors"][0]["field"] == "cursor"
+
+
+def test_odd_event_ids(service, done):
+    url = f"/jobs/{done}/events"
+    assert error(service.client.get(url, params={"after": 10**30}))["errors"][0]["field"] == "after"
+    for odd in ("", "x", "9" * 40):
+        answer = service.client.get(url, headers={"Accept": "text/event-stream", "Last-Event-ID": odd})
+        assert answer.status_code == 200
+        assert "succeeded" in answer.text
+
+
+def test_a_refused_job_leaves_no_file(service, example, data):
+    store = service.data_dir / "store"
+    before = sorted(store.rglob("*"))
+    spec = {**SPEC, "data": {"dataset": "cifar10"}}
+    assert error(service.post(example / "checkpoint.pt", data, spec))["errors"][0]["field"] == "data.dataset"
+    missing = {**SPEC, "data": {"upload": "up_missing"}}
+    files = {"checkpoint": (example / "checkpoint.pt").read_bytes()}
+    answer = service.client.post("/jobs", data={"spec": json.dumps(missing)}, files=files)
+    assert error(answer, 404)["code"] == "upload_not_found"
+    assert sorted(store.rglob("*")) == before
+
+
+def test_a_file_name_that_is_no_text_does_not_break_the_lists(service, example, tmp_path):
+    """A Latin-1 name in a tar once made every list that held the job a 500."""
+    path = tmp_path / "latin.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        archive.addfile(tarfile.TarInfo("train/caf\xe9/1.png"))
+    failure = failed(service, example / "checkpoint.pt", path)
+    assert failure["code"] == "data_format"
+    assert "is not valid UTF-8" in failure["detail"]
+    assert service.client.get("/jobs").status_code == 200
+
+
+def test_a_damaged_archive_is_refused_at_once(service, example, tmp_path):
+    path = tmp_path / "cut.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(example / "data.npz", "train/a/1.png")
+    path.write_bytes(path.read_bytes()[:100_000])
+    job = service.submit(example / "checkpoint.pt", path, SPEC)
+    ended = service.wait(job)
+    assert (ended["failure"]["code"], ended["attempt"]) == ("data_format", 1)
+    assert "cut.tar.gz cannot be read" in ended["failure"]["detail"]
 
 
 def failed(service, checkpoint: Path, data: Path, spec=SPEC):

@@ -89,13 +89,17 @@ def test_a_broken_download_resumes(service, done):
     assert part("bytes=0-0").content == whole.content[:1]
     assert part("bytes=-7").content == whole.content[-7:]
     assert part(f"bytes=5-{size + 99}").content == whole.content[5:]
-    assert part("bytes=9-5").status_code == 416
+    assert part("bytes=9-5").status_code == part("bytes=-").status_code == 200, "an invalid range is ignored"
+    assert part("bytes=0-" + "9" * 5000).status_code == 200
+    assert part("BYTES=0-3").content == whole.content[:4]
     unsatisfiable = part(f"bytes={size}-")
     assert unsatisfiable.status_code == 416
     assert unsatisfiable.headers["content-range"] == f"bytes */{size}"
     assert part("bytes=5-9", **{"If-Range": '"changed"'}).content == whole.content
     assert part("lines=1-2").status_code == 200
     assert service.client.get(url, headers={"If-None-Match": f'"x", {etag}'}).status_code == 304
+    assert service.client.get(url, headers={"If-None-Match": "*"}).status_code == 304
+    assert service.client.head(url, headers={"Range": "bytes=0-3"}).status_code == 200
     head = service.client.head(url)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(size), b"")
 

@@ -115,8 +115,9 @@ def test_divergence_names_the_way_out_and_keeps_the_last_good_epoch(tmp_path, ar
     with pytest.raises(Stopped):
         gentle = spec.training.model_copy(update={"optimizer": spec.training.optimizer.model_copy(update={"lr": 1e-4})})
         run(spec.model_copy(update={"training": gentle}), workdir, lambda _: None, stop_after(6))
-    state = torch.load(workdir.training, weights_only=True)
-    torch.save({**state, "spec": spec.digest()}, workdir.training)
+    (saved,) = workdir.saved_training()
+    state = torch.load(saved, weights_only=True)
+    torch.save({**state, "spec": spec.digest()}, saved)
     workdir.baseline.unlink()
     assert state["best"]
     events = []

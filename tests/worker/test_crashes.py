@@ -112,3 +112,30 @@ def test_a_second_service_in_the_same_folder_is_refused(tmp_path):
         second = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1
     assert "another temperd serves" in second.stderr
+
+
+def test_ctrl_c_twice_leaves_nothing_behind(files, expected, tmp_path):
+    """With a client on the stream uvicorn waits; a second Ctrl-C skips its shutdown, but not the runner's."""
+    import threading
+
+    service = Service(tmp_path / "data").start()
+    job = service.submit(*files, SPEC)
+    service.until(job, "epoch", epoch=1)
+    child = children(service.process.pid)[0]
+    stream = threading.Thread(target=lambda: suppress_all(lambda: list(service.events(job))), daemon=True)
+    stream.start()
+    time.sleep(0.5)
+    service.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    service.process.send_signal(signal.SIGINT)
+    service.process.wait(60)
+    assert not alive(child)
+    with Service(tmp_path / "data") as again:
+        assert digest(again, job) == expected
+
+
+def suppress_all(function):
+    import contextlib
+
+    with contextlib.suppress(Exception):
+        function()
