@@ -77,7 +77,10 @@ def test_missing_files_and_bad_bodies(service, example):
     form = {"content": "a=1", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
     assert error(post("/jobs", **form), 415)["code"] == "unsupported_media_type"
     assert error(post("/jobs", json={**SPEC, "name": "x" * 2_000_000}), 413)["code"]
-    assert error(post("/jobs", json={**SPEC, "checkpoint": {"upload": "up_x"}, "data": {"upload": "\ud800"}}), 422)
+    surrogate = json.dumps({**SPEC, "checkpoint": {"upload": "up_x"}, "data": {"upload": "\ud800"}})
+    assert (
+        error(post("/jobs", content=surrogate, headers={"Content-Type": "application/json"}))["code"] == "invalid_spec"
+    )
     for norm in ([], {}, 3, None):
         body = {**SPEC, "threat": {"norm": norm, "eps": 0.1}}
         assert error(post("/jobs", json=body))["errors"][0]["field"] == "threat.norm"

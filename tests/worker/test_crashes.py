@@ -127,8 +127,8 @@ def test_ctrl_c_twice_leaves_nothing_behind(files, expected, tmp_path):
     time.sleep(0.5)
     service.process.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    service.process.send_signal(signal.SIGINT)
-    service.process.wait(60)
+    service.kill(signal.SIGINT)
+    stream.join(10)
     assert not alive(child)
     with Service(tmp_path / "data") as again:
         assert digest(again, job) == expected
