@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import subprocess
 
 import pytest
@@ -199,3 +200,19 @@ def test_surroundings(service, path):
 
 def test_readyz_names_its_checks(service):
     assert service.client.get("/readyz").json() == {"ready": True, "checks": {"database": "ok", "runner": "ok"}}
+
+
+def test_a_dataset_by_name(service, example, data):
+    """What `temperd datasets fetch` leaves in the data folder is used by name; what is not there is said."""
+    folder = service.data_dir / "datasets"
+    folder.mkdir(exist_ok=True)
+    (folder / "small-set.npz").write_bytes(data.read_bytes())
+    spec = {**SPEC, "defense": "none", "training": None, "data": {"dataset": "small-set"}}
+    files = {"checkpoint": (example / "checkpoint.pt").read_bytes()}
+    job = service.client.post("/jobs", data={"spec": json.dumps(spec)}, files=files).json()["id"]
+    assert service.wait(job)["state"] == "succeeded"
+    assert service.job(job)["data"] == {"dataset": "small-set"}
+    missing = {**spec, "data": {"dataset": "mnist"}}
+    job = service.client.post("/jobs", data={"spec": json.dumps(missing)}, files=files).json()["id"]
+    failure = service.wait(job)["failure"]
+    assert (failure["code"], failure["hint"]) == ("dataset_missing", "temperd datasets fetch mnist")
