@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -18,6 +19,9 @@ from tests.api.conftest import SPEC
 from tests.service import alive, children
 
 
+@pytest.mark.skipif(
+    shutil.which("curl") is None, reason="curl is not installed; the same form goes through httpx below"
+)
 def test_a_one_line_curl_works(service, example, data):
     command = [
         "curl", "-s", "-i", "-F", f"checkpoint=@{example / 'checkpoint.pt'}", "-F", f"data=@{data}",
