@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
@@ -15,7 +16,7 @@ from core.prepared import Workdir
 from core.report import EpochCurve
 from core.run import run
 from core.selection import better
-from core.train import TrainingState
+from core.train import Trainer, TrainingState
 from tests.core.workdirs import make_workdir, save, small_data
 
 BATCH_NORM = {
@@ -177,3 +178,23 @@ def test_a_state_of_another_spec_is_refused(tmp_path, arrays):
 
 def test_the_state_is_plain():
     assert TrainingState(**{"epoch": 1, "step": 2}).step == 2
+
+
+def test_saves_within_an_epoch_too_and_a_sudden_death_after_that_changes_nothing(tmp_path, arrays, monkeypatch):
+    """The timed save, at every step; then death without warning, as by kill -9, in the middle of an epoch."""
+    whole = run_to_end(*prepare(tmp_path, arrays, "aft")("whole"))
+    monkeypatch.setattr("core.run.Trainer", functools.partial(Trainer, save_seconds=0))
+    spec, workdir = prepare(tmp_path, arrays, "aft")("killed")
+    saves = []
+
+    def die(event):
+        if event["type"] == "state" and event["slot"] == "training.pt":
+            saves.append((event["epoch"], event["step"]))
+            if saves[-1] == (1, 2):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, workdir, die)
+    assert saves == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]
+    assert len(workdir.saved_training()) == 2
+    assert run(spec, workdir, lambda _: None).output.files == whole.output.files
