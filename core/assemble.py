@@ -11,11 +11,23 @@ import numpy as np
 import torch
 
 from core import __version__
-from core.evaluate import Mask, Outcome
 from core.export import file_sha256, loading_snippet
 from core.inputs import Inputs
+from core.outcome import Outcome
 from core.prepared import FORMATS, Workdir
-from core.report import Change, Cost, EpochCurve, Images, Output, PairedChange, PhaseCost, Report, Training
+from core.report import (
+    Change,
+    Cost,
+    Diagnostic,
+    EpochCurve,
+    Images,
+    Output,
+    PairedChange,
+    PhaseCost,
+    Report,
+    Training,
+)
+from core.tally import Mask
 from core.train import Trained
 from core.verdict import judge
 
@@ -47,6 +59,7 @@ def assemble(
         change=change,
         training=_training(inputs, trained) if trained else None,
         notes=tuple(inputs.notes()),
+        diagnostics=_raised(before, after),
         cost=Cost(
             phases=costs,
             total_fb=sum(phase.fb for phase in costs.values()),
@@ -57,6 +70,17 @@ def assemble(
         output=_output(inputs, workdir) if trained else None,
         environment=_environment(inputs.device),
         spec=spec,
+    )
+
+
+def _raised(before: Outcome, after: Outcome | None) -> tuple[Diagnostic, ...]:
+    sides = {"before": before, "after": after}
+    return tuple(
+        Diagnostic.model_validate({**sign.model_dump(), "side": name})
+        for name, outcome in sides.items()
+        if outcome is not None
+        for sign in outcome.side.diagnosis or ()
+        if sign.raised
     )
 
 

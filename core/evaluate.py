@@ -1,145 +1,182 @@
-"""The one evaluation loop: clean accuracy and each attack of a suite, every success verified."""
+"""The one evaluation loop: clean predictions and each attack of a suite, every success verified."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from core.attacks.base import Attack
-from core.data import ImageSet, chunks
+from core.attacks.base import Attack, Run
+from core.data import Ids, ImageSet, chunks
 from core.errors import BadLogitsError
 from core.models.classifier import Classifier, frozen
 from core.projections import norm_of
-from core.report import AttackResult, Count, Side
 from core.rng import Rng, derive_seed
-from core.suites import Entry
+from core.suites import Entry, Suite
+from core.tally import Integers, Ledger, Mask, Place, Tally
 from core.threat import ThreatModel
 
-Mask = npt.NDArray[np.bool_]
-Progress = Callable[[float], None]
+Watch = Callable[[float], None]
+"""Told the fraction done after every batch; may raise Stopped."""
 
 _TOLERANCE = 1e-5  # of eps, and absolute: fp32 rounding of a projection
+_WAVE_BYTES = 64 << 20  # of results that one run hands to the next; they are in the saved state too
+_RANDOM_PASSES, _RANDOM_DIFFERENCE = 5, 1e-4  # of the logits' norm: a randomised model by AutoAttack's own check
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A side of the report, and image by image what it rests on."""
+class Bench:
+    """What every attack of an evaluation shares: the images, and how to go over them."""
 
-    side: Side
-    clean: Mask
-    robust: Mask
+    images: ImageSet
+    num_classes: int
+    seed: int
+    batch_size: int
+    device: torch.device
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, to resume from."""
-        return {
-            "side": self.side.model_dump(mode="json"),
-            "clean": _bits(self.clean),
-            "robust": _bits(self.robust),
-        }
+    def batches(self, rows: Ids) -> Iterator[tuple[Ids, Tensor, Tensor, Tensor]]:
+        """Pieces of ``rows`` with their images, labels and ids."""
+        for piece in chunks(rows, self.batch_size):
+            yield (piece, *self.images.batch(piece, self.device))
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Outcome:
-        """The inverse of ``to_json``."""
-        return cls(Side.model_validate(data["side"]), _mask(data["clean"]), _mask(data["robust"]))
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.to_json()))
-
-
-def _bits(mask: Mask) -> str:
-    return "".join("1" if bit else "0" for bit in mask)
-
-
-def _mask(bits: str) -> Mask:
-    return np.array([bit == "1" for bit in bits], bool)
+    @property
+    def labels(self) -> Integers:
+        """The true labels, in order."""
+        return self.images.labels[self.images.ids]
 
 
 def evaluate(
     model: Classifier,
-    images: ImageSet,
-    suite: list[Entry],
+    bench: Bench,
+    suite: Suite,
     *,
-    num_classes: int,
-    headline: ThreatModel,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-    on_progress: Progress,
-) -> Outcome:
-    """Clean accuracy, accuracy under each attack alone, and the worst case per image over those that count.
+    ledger: Ledger | None = None,
+    on_batch: Watch = lambda _: None,
+) -> Ledger:
+    """Clean predictions, then attack by attack; only correctly classified images are attacked.
 
-    An attack counts if it is bounded and stays within the ``headline`` threat model. All shares are of all
-    images; only correctly classified ones are attacked, since a wrong one needs no attack.
+    Args:
+        ledger: where to go on from; it is filled in place, so that the caller can save it in ``on_batch``.
+    Raises: BadLogitsError if the model returns anything but one finite logit for each class.
     """
-    clean = predict_correct(model, images, num_classes=num_classes, batch_size=batch_size, device=device)
-    robust = clean.copy()
-    results = []
-    total_work = sum(entry.attack.fb_per_image() for entry in suite)
-    done = 0
-    for attack, threat in suite:
-        work = attack.fb_per_image()
-
-        def attacked(share: float, done: int = done, work: int = work) -> None:
-            on_progress((done + share * work) / total_work)
-
-        standing = survivors(
-            model,
-            images,
-            clean,
-            attack,
-            threat,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            on_progress=attacked,
-        )
-        done += work
-        # a success within a smaller ball is one within the larger ball too
-        counted = attack.bounded and threat.norm == headline.norm and threat.eps <= headline.eps
-        if counted:
-            robust &= standing
-        count = Count.of(int(standing.sum()), len(images))
-        results.append(
-            AttackResult(
-                **count.model_dump(),
-                name=attack.name,
-                params=attack.model_dump(mode="json", exclude={"name"}),
-                threat=threat,
-                counted=counted,
-            )
-        )
-    side = Side(
-        clean=Count.of(int(clean.sum()), len(images)),
-        attacks=tuple(results),
-        robust=Count.of(int(robust.sum()), len(images)),
-    )
-    return Outcome(side, clean, robust)
+    ledger = ledger or Ledger()
+    if ledger.predictions is None:
+        ledger.predictions = predict(model, bench)
+        ledger.randomised = is_randomised(model, bench)
+    correct = ledger.predictions == bench.labels
+    entries = entries_for(suite, randomised=ledger.randomised)
+    for number, (attack, threat) in enumerate(entries):
+        if number < len(ledger.tallies) - 1 or (number < len(ledger.tallies) and ledger.place is None):
+            continue  # finished before the evaluation was interrupted
+        if number == len(ledger.tallies):
+            candidates = correct.copy()
+            for earlier, entry in zip(ledger.tallies, entries, strict=False):
+                if suite.cascade and entry.attack.bounded:
+                    candidates &= ~earlier.fooled
+            ledger.tallies.append(Tally.of(candidates))
+            ledger.place = Place(0, 0, np.zeros(len(correct), bool))
+        for left in attack_images(model, bench, attack, threat, ledger.tallies[-1], ledger.place):
+            later = _later_work(entries[number + 1 :], bench, ledger, correct, cascade=suite.cascade)
+            done = _work_done(entries, ledger, bench) - left
+            on_batch(done / max(done + left + later, 1e-9))
+        ledger.place = None
+    return ledger
 
 
-def predict_correct(
-    model: Classifier, images: ImageSet, *, num_classes: int, batch_size: int, device: torch.device
-) -> Mask:
-    """Which images the model classifies correctly.
+def entries_for(suite: Suite, *, randomised: bool) -> tuple[Entry, ...]:
+    """The attacks to run on such a model."""
+    return suite.if_randomised if randomised and suite.if_randomised is not None else suite.entries
+
+
+def _work_done(entries: tuple[Entry, ...], ledger: Ledger, bench: Bench) -> float:
+    begun = zip(ledger.tallies, entries, strict=False)
+    return sum(float(tally.attacked.sum()) * entry.attack.fb_per_image(bench.num_classes) for tally, entry in begun)
+
+
+def _later_work(entries: tuple[Entry, ...], bench: Bench, ledger: Ledger, correct: Mask, *, cascade: bool) -> float:
+    images = ledger.tallies[-1].standing if cascade else correct
+    return float(images.sum()) * sum(entry.attack.fb_per_image(bench.num_classes) for entry in entries)
+
+
+def attack_images(
+    model: Classifier, bench: Bench, attack: Attack, threat: ThreatModel, tally: Tally, place: Place | None = None
+) -> Iterator[float]:
+    """Run an attack on the images that ``tally`` names, and record what falls; yields the FB left after each batch.
+
+    A run sees only images that are still standing, packed into full batches. An attack whose runs build on each other
+    takes the images in waves, so that what is kept between runs stays small.
+    """
+    place = place or Place(0, 0, np.zeros(len(tally.attacked), bool))
+    purpose = derive_seed(bench.seed, "attack", attack.model_dump_json(), threat.model_dump_json())
+    work = attack.work(bench.num_classes)
+    waves = _waves(attack, bench, np.flatnonzero(tally.attacked))
+    while place.wave < len(waves):
+        wave = waves[place.wave]
+        unseen = sum(len(later) for later in waves[place.wave + 1 :]) * sum(work)
+        while place.run < len(work):
+            for piece, x, y, ids in bench.batches(wave[tally.standing[wave] & ~place.done[wave]]):
+                last = _last(place, piece, x) if attack.carries_on else x
+                rng = Rng.for_images(purpose, ids)
+                found = attack.perturb_once(model, x, y, threat, rng, Run(place.run, last))
+                proof = verify(model, found.x_adv, x, y, threat.norm, threat.eps if attack.bounded else None)
+                _record(tally, piece, proof, found.queries)
+                place.done[piece] = True
+                if attack.carries_on:
+                    _remember(place, piece, found.x_adv, proof.fooled)
+                to_do = int((tally.standing[wave] & ~place.done[wave]).sum())
+                again = int(tally.standing[wave].sum()) * sum(work[place.run + 1 :])
+                yield to_do * work[place.run] + again + unseen
+            place.run += 1
+            place.done[:] = False
+        place.wave, place.run = place.wave + 1, 0
+        place.last.clear()
+
+
+def _waves(attack: Attack, bench: Bench, rows: Ids) -> list[Ids]:
+    if not attack.carries_on:
+        return [rows]
+    image_bytes = 4 * int(np.prod(bench.images.pixels.shape[1:]))
+    return list(chunks(rows, max(bench.batch_size, _WAVE_BYTES // image_bytes)))
+
+
+def _last(place: Place, piece: Ids, x: Tensor) -> Tensor:
+    if place.run == 0:
+        return x
+    return torch.from_numpy(np.stack([place.last[row] for row in piece.tolist()])).to(x.device)
+
+
+def _remember(place: Place, piece: Ids, x_adv: Tensor, fooled: Tensor) -> None:
+    for row, image, out in zip(piece.tolist(), x_adv.cpu().numpy(), fooled.tolist(), strict=True):
+        if out:
+            place.last.pop(row, None)
+        else:
+            place.last[row] = image
+
+
+def _record(tally: Tally, piece: Ids, proof: Proof, queries: Tensor) -> None:
+    fooled = proof.fooled.cpu().numpy()
+    tally.queries[piece] += queries.cpu().numpy()
+    tally.fooled[piece] = fooled
+    tally.distance[piece[fooled]] = proof.distance.cpu().numpy()[fooled]
+    tally.prediction[piece[fooled]] = proof.prediction.cpu().numpy()[fooled]
+
+
+def predict(model: Classifier, bench: Bench) -> Integers:
+    """The label that the model gives each clean image.
 
     Raises: BadLogitsError if it returns anything but one finite logit for each class.
     """
-    correct = np.zeros(len(images), bool)
+    predictions = np.zeros(len(bench.images), np.int64)
     with frozen(model), torch.inference_mode():
-        for rows in chunks(np.arange(len(images)), batch_size):
-            x, y, _ = images.batch(rows, device)
+        for rows, x, _, _ in bench.batches(np.arange(len(bench.images))):
             logits = model(x)
-            _check_logits(logits, len(x), num_classes)
-            correct[rows] = (logits.argmax(1) == y).cpu().numpy()
-    return correct
+            _check_logits(logits, len(x), bench.num_classes)
+            predictions[rows] = logits.argmax(1).cpu().numpy()
+    return predictions
 
 
 def _check_logits(logits: Tensor, count: int, num_classes: int) -> None:
@@ -153,48 +190,54 @@ def _check_logits(logits: Tensor, count: int, num_classes: int) -> None:
             "the model returned NaN or infinite logits",
             "check the weights, and that model.mean and model.std are those it was trained with",
         )
+    if logits.min() >= 0 and ((logits.sum(1) - 1).abs() < 1e-5).all():
+        raise BadLogitsError(
+            "the model returned probabilities (each row is 0 or more and sums to 1), not logits",
+            "remove the softmax at its end: attacks need the logits",
+        )
 
 
-def survivors(
-    model: Classifier,
-    images: ImageSet,
-    candidates: Mask,
-    attack: Attack,
-    threat: ThreatModel,
-    *,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-    on_progress: Progress = lambda _: None,
-) -> Mask:
+def is_randomised(model: Classifier, bench: Bench) -> bool:
+    """Whether the same images get different logits from pass to pass."""
+    x, _, _ = bench.images.batch(np.arange(min(64, len(bench.images))), bench.device)
+    with frozen(model), torch.inference_mode():
+        passes = [model(x) for _ in range(_RANDOM_PASSES)]
+    scale = passes[0].norm(dim=1).clamp_min(1e-12)
+    return any(bool(((other - passes[0]).norm(dim=1) / scale > _RANDOM_DIFFERENCE).any()) for other in passes[1:])
+
+
+def survivors(model: Classifier, bench: Bench, candidates: Mask, attack: Attack, threat: ThreatModel) -> Mask:
     """Which of the candidates are still classified correctly under the attack."""
-    standing = candidates.copy()
-    rows = np.flatnonzero(candidates)
-    purpose = derive_seed(seed, "attack", attack.model_dump_json(), threat.model_dump_json())
-    for number, piece in enumerate(chunks(rows, batch_size), 1):
-        x, y, ids = images.batch(piece, device)
-        x_adv = attack.perturb(model, x, y, threat, Rng.for_images(purpose, ids))
-        standing[piece] = ~fooled(model, x_adv, x, y, threat if attack.bounded else None).cpu().numpy()
-        on_progress(min(1.0, number * batch_size / len(rows)))
-    return standing
+    tally = Tally.of(candidates)
+    for _ in attack_images(model, bench, attack, threat, tally):
+        pass
+    return tally.standing
 
 
-def fooled(model: Classifier, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel | None) -> Tensor:
-    """Verify adversarial examples once more and say which are misclassified, (n,) bool.
+class Proof(NamedTuple):
+    """What a second look at adversarial examples saw, (n,) each."""
+
+    fooled: Tensor
+    prediction: Tensor
+    distance: Tensor
+
+
+def verify(model: Classifier, x_adv: Tensor, x: Tensor, y: Tensor, norm: str, eps: float | None) -> Proof:
+    """Check adversarial examples once more and say which are misclassified.
 
     The prediction is made anew at another batch size than the attack's, so no success rests on a numerical
-    accident of its batch. ``threat`` None: unbounded, only the box is checked.
+    accident of its batch. ``eps`` None: unbounded, only the box is checked.
 
     Raises: AssertionError if an example is not finite, outside the box or outside the ball: the attack is broken.
     """
     if not torch.isfinite(x_adv).all() or x_adv.min() < 0 or x_adv.max() > 1:
         raise AssertionError("an adversarial example is not finite or not in [0, 1]")
-    if threat is not None:
-        worst = norm_of(x_adv - x, threat.norm).max().item()
-        if worst > threat.eps * (1 + _TOLERANCE) + _TOLERANCE:
-            raise AssertionError(f"an adversarial example has {threat.norm} norm {worst}, over eps {threat.eps}")
+    distance = norm_of(x_adv - x, norm)
+    if eps is not None and distance.max() > eps * (1 + _TOLERANCE) + _TOLERANCE:
+        raise AssertionError(f"an adversarial example has {norm} norm {distance.max().item()}, over eps {eps}")
     with frozen(model), torch.inference_mode():
         logits = torch.cat([model(part) for part in torch.split(x_adv, len(x_adv) // 2 + 1)])
     if not torch.isfinite(logits).all():
         raise BadLogitsError("the model returned NaN or infinite logits for adversarial examples inside [0, 1]")
-    return logits.argmax(1) != y
+    prediction = logits.argmax(1)
+    return Proof(prediction != y, prediction, distance)

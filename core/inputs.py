@@ -10,6 +10,7 @@ from torch import nn
 
 from core.data import ImageSet, hold_out, load_split, sample
 from core.errors import DataMismatchError, RunError
+from core.evaluate import Bench
 from core.export import load_weights
 from core.matching import KeyMatch, count_classes, find_tensor, match_keys
 from core.models.base import ImageShape
@@ -17,7 +18,7 @@ from core.models.classifier import Classifier, frozen
 from core.nearest import nearest_architecture
 from core.prepared import CheckpointManifest, DataManifest, Workdir
 from core.spec import JobSpec
-from core.suites import SUITES, Entry
+from core.suites import SUITES, Suite
 from core.threat import ThreatModel
 
 
@@ -35,8 +36,19 @@ class Inputs:
     images: ImageSet
     train: ImageSet | None
     held_out: ImageSet | None
-    suite: list[Entry]
+    suite: Suite
     headline: ThreatModel
+
+    @property
+    def bench(self) -> Bench:
+        """The frozen test images, as every attack goes over them."""
+        return Bench(self.images, self.num_classes, self.spec.seed, self.evaluation_batch, self.device)
+
+    @property
+    def evaluation_batch(self) -> int:
+        """The spec's batch size; where it names none, what suits the device and the images."""
+        given = self.spec.evaluation.batch_size
+        return given or _suitable_batch(self.device, self.image)
 
     def build(self) -> Classifier:
         """A fresh network behind the spec's normalisation, on the device."""
@@ -96,7 +108,7 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
             f"model.mean has {len(mean)} values, the images of {data.source.filename} have {data.channels} channels"
         )
     suite = SUITES[spec.evaluation.suite](spec.threat, image)
-    for attack, threat in suite:
+    for attack, threat in suite.entries:
         attack.check(threat)
     train = held_out = None
     if spec.training is not None:
@@ -113,8 +125,15 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
         train=train,
         held_out=held_out,
         suite=suite,
-        headline=max((entry.threat for entry in suite), key=lambda threat: threat.eps),
+        headline=max((entry.threat for entry in suite.entries), key=lambda threat: threat.eps),
     )
+
+
+def _suitable_batch(device: torch.device, image: ImageShape) -> int:
+    """On a CPU a batch whose activations stay in the caches; on a GPU one that keeps it busy and fits its memory."""
+    if device.type == "cpu":
+        return 128
+    return max(32, min(1024, 40_000_000 // (image.channels * image.height * image.width)))
 
 
 def _resolve_classes(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest, image: ImageShape) -> int:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from core.outcome import extra_fb
 from core.spec import JobSpec
-from core.suites import Entry
+from core.suites import Suite
 
 # shares of an attack's full cost that images take before they are fooled and leave, before and after hardening
 _BEFORE, _AFTER = 0.3, 0.7
@@ -17,8 +18,11 @@ _VALIDATION_FB = 2 * 10  # PGD-10 on held-out images and on as many training ima
 class Progress:
     """Turns a phase's own fraction into the run's, and into an ETA from the speed of this run."""
 
-    def __init__(self, spec: JobSpec, *, images: int, suite: list[Entry], train_images: int, held_out: int) -> None:
-        attack_fb = images * sum(entry.attack.fb_per_image() for entry in suite)
+    def __init__(
+        self, spec: JobSpec, *, images: int, num_classes: int, suite: Suite, train_images: int, held_out: int
+    ) -> None:
+        attack_fb = images * sum(entry.attack.fb_per_image(num_classes) for entry in suite.entries)
+        attack_fb += extra_fb(spec.evaluation, images)
         self._epochs = spec.training.epochs if spec.training else 0
         epochs = range(self._epochs)
         training = sum(train_images * spec.defense.fb_per_example(epoch / self._epochs) for epoch in epochs)

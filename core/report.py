@@ -35,20 +35,96 @@ class Count(_Part):
 
 
 class AttackResult(Count):
-    """Accuracy under one attack. ``counted``: it is part of the worst case in ``robust``."""
+    """Accuracy under one attack.
+
+    ``counted``: it is part of the worst case in ``robust``. ``cumulative``: it was tried only on the images that no
+    attack before it had fooled, and the accuracy is that of all so far. ``adapted`` says what it did otherwise than
+    published, with few classes.
+    """
 
     name: str
     params: dict[str, Any]
     threat: ThreatModel
     counted: bool
+    cumulative: bool
+    attacked: int
+    fooled: int
+    adapted: str | None = None
+
+
+class ClassCount(_Part):
+    """Images of one class, and how many of them are correct, clean and in the worst case."""
+
+    label: int
+    total: int
+    clean: int
+    robust: int
+
+
+class Confusion(_Part):
+    """How many images of class ``true`` the attacks turned into ``predicted``."""
+
+    true: int
+    predicted: int
+    count: int
+
+
+class Curve(_Part):
+    """Accuracy against eps, in the headline's norm, on the first ``images`` images; an upper bound."""
+
+    eps: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    images: int
+
+
+class CorruptionAccuracy(_Part):
+    """Accuracy under one common corruption, for severities 1 to 5."""
+
+    name: str
+    accuracy: tuple[float, ...]
+    mean: float
+
+
+class Corruptions(_Part):
+    """Common corruptions. ``mean``: of the 15 main ones; ``mean_all``: of all 19; ``mean_hou``: of Hou's six."""
+
+    images: int
+    mean: float
+    mean_all: float
+    mean_hou: float
+    results: tuple[CorruptionAccuracy, ...]
+
+
+class Sign(_Part):
+    """One check of whether the robustness is real.
+
+    ``severity``: "masking" makes the verdict suspect, "weak" means that the attacks were too weak to judge, "note" is
+    worth knowing. ``value`` was measured, ``threshold`` raises the sign; null where there is no number.
+    """
+
+    code: str
+    raised: bool
+    severity: Literal["masking", "weak", "note"]
+    value: float | None
+    threshold: float | None
+    sentence: str
 
 
 class Side(_Part):
-    """One model under the suite. ``robust``: correct under every counted attack, image by image."""
+    """One model under the suite. ``robust``: correct under every counted attack, image by image.
+
+    ``diagnosis``: every check that was made, raised or not; null if none was asked for.
+    """
 
     clean: Count
     attacks: tuple[AttackResult, ...]
     robust: Count
+    randomised: bool = False
+    by_class: tuple[ClassCount, ...] = ()
+    confusion: tuple[Confusion, ...] = ()
+    curve: Curve | None = None
+    corruptions: Corruptions | None = None
+    diagnosis: tuple[Sign, ...] | None = None
 
 
 class PairedChange(_Part):
@@ -139,6 +215,12 @@ class Output(_Part):
     snippet: str
 
 
+class Diagnostic(Sign):
+    """A raised sign, and of which side."""
+
+    side: Literal["before", "after"]
+
+
 class Report(_Part):
     """The whole report; ``after``, ``change``, ``training`` and ``output`` are null for defense none."""
 
@@ -152,7 +234,7 @@ class Report(_Part):
     change: Change | None
     training: Training | None
     notes: tuple[str, ...]
-    diagnostics: tuple[dict[str, Any], ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     cost: Cost
     inputs: dict[str, Any]
     output: Output | None

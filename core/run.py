@@ -16,14 +16,16 @@ import torch
 from core.assemble import assemble
 from core.cost import Cost
 from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped
-from core.evaluate import Outcome, evaluate
 from core.export import load_exported, to_uploaded_form, write_checkpoints
 from core.inputs import Inputs, load_inputs
 from core.models.classifier import Classifier
+from core.outcome import Outcome, evaluate_side, ledger_path, preview
+from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
 from core.report import PhaseCost, Report
 from core.spec import JobSpec
+from core.tally import Ledger
 from core.train import Trained, Trainer
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -46,6 +48,7 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
     with job.phase("baseline"):
         before = job.baseline(model)
     if not spec.defense.trains:
+        job.write_per_image(before, None)
         return assemble(job.inputs, workdir, before, None, None, job.costs)
     with job.phase("training"):
         trained = job.train(model)
@@ -53,6 +56,7 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
         job.export(trained)
     with job.phase("evaluating"):
         after = job.evaluate_exported()
+    job.write_per_image(before, after)
     return assemble(job.inputs, workdir, before, after, trained, job.costs)
 
 
@@ -83,6 +87,7 @@ class _Run:
         self.progress = Progress(
             self.spec,
             images=len(self.inputs.images),
+            num_classes=self.inputs.num_classes,
             suite=self.inputs.suite,
             train_images=len(self.inputs.train or ()),
             held_out=len(self.inputs.held_out or ()),
@@ -99,7 +104,8 @@ class _Run:
             self.costs["baseline"] = PhaseCost.model_validate(saved["cost"])
             before = Outcome.from_json(saved["outcome"])
         else:
-            before = self._evaluate(model, "baseline")
+            self._preview(model)
+            before = self._evaluate(model, "baseline", deployed=self.inputs.uploaded(self.workdir))
             self.on_event({"type": "result", "side": "before", **before.side.model_dump(mode="json")})
             content = {
                 "spec": self.spec.digest(),
@@ -137,6 +143,7 @@ class _Run:
             held_out=inputs.held_out,
             num_classes=inputs.num_classes,
             device=inputs.device,
+            evaluation_batch=inputs.evaluation_batch,
             workdir=self.workdir,
             on_event=self.on_event,
             on_progress=self.progress.reporter("training", self.on_event),
@@ -163,36 +170,74 @@ class _Run:
 
     def evaluate_exported(self) -> Outcome:
         """The exported file, loaded again into a fresh network, under the suite."""
-        model = self.inputs.build()
-        load_exported(self.workdir, self.inputs.match, self.inputs.manifest, model.net)
-        after = self._evaluate(model, "evaluating")
+        model, again = self._exported(), self._exported()
+        after = self._evaluate(model, "evaluating", deployed=again, surrogate=self.inputs.uploaded(self.workdir))
         self.on_event({"type": "result", "side": "after", **after.side.model_dump(mode="json")})
         return after
 
-    def _evaluate(self, model: Classifier, phase: str) -> Outcome:
+    def _exported(self) -> Classifier:
+        model = self.inputs.build()
+        load_exported(self.workdir, self.inputs.match, self.inputs.manifest, model.net)
+        return model
+
+    def _preview(self, model: Classifier) -> None:
+        """A first answer before the whole evaluation, which may take long."""
+        started = time.monotonic()
+        side = preview(model, self.inputs.bench, self.inputs.headline)
+        shown = side.model_dump(mode="json", include={"clean", "attacks", "robust"})
+        self.on_event({"type": "preview", "seconds": round(time.monotonic() - started, 2), **shown})
+
+    def _evaluate(
+        self, model: Classifier, phase: str, *, deployed: Classifier, surrogate: Classifier | None = None
+    ) -> Outcome:
         report = self.progress.reporter(phase, self.on_event)
-        epochs = self.spec.training.epochs if self.spec.training and phase == "evaluating" else 0
+        last = phase == "evaluating"
+        epochs = self.spec.training.epochs if self.spec.training and last else 0
+        path = ledger_path(self.workdir.root / "state", "after" if last else "before")
+        ledger = Ledger.restore(path, self.spec.digest())
+        started, cost, earlier = time.monotonic(), model.cost.copy(), (ledger.seconds, ledger.cost)
+
+        def account() -> None:
+            ledger.seconds = earlier[0] + time.monotonic() - started
+            ledger.cost = earlier[1] + (model.cost - cost)
+
+        def save() -> None:
+            account()
+            ledger.saves += 1
+            ledger.save(path, self.spec.digest())
+            # a baseline comes before the first epoch, the last evaluation after the last: see how far a job has got
+            place = {"epoch": epochs if last else -1, "step": ledger.saves}
+            self.on_event({"type": "state", "file": path.name, "slot": path.name, **place})
 
         def on_progress(share: float) -> None:
             report(share, epochs)
             if self.should_stop():
+                save()
                 raise Stopped
 
         inputs = self.inputs
-        started, cost = time.monotonic(), model.cost.copy()
-        outcome = evaluate(
+        outcome = evaluate_side(
             model,
-            inputs.images,
+            inputs.bench,
             inputs.suite,
-            num_classes=inputs.num_classes,
-            headline=inputs.headline,
-            seed=self.spec.seed,
-            batch_size=self.spec.evaluation.batch_size,
-            device=inputs.device,
+            inputs.headline,
+            self.spec.evaluation,
+            ledger=ledger,
+            save=save,
             on_progress=on_progress,
+            deployed=deployed,
+            surrogate=surrogate,
         )
-        self.costs[phase] = _phase_cost(time.monotonic() - started, model.cost - cost)
+        account()
+        self.costs[phase] = _phase_cost(ledger.seconds, ledger.cost)
         return outcome
+
+    def write_per_image(self, before: Outcome, after: Outcome | None) -> None:
+        """Every image's labels, successes, queries and norms, as Parquet."""
+        self.workdir.output.mkdir(exist_ok=True)
+        path = self.workdir.output / "images.parquet"
+        write_per_image(path, self.inputs.bench, self.inputs.suite, before, after)
+        self.on_event({"type": "artifact", "file": path.name})
 
 
 def _phase_cost(seconds: float, cost: Cost) -> PhaseCost:

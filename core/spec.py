@@ -85,7 +85,11 @@ class EvaluationSpec(_Part):
 
     suite: SuiteName = Field("quick", description="A named list of attacks.")
     samples: int = Field(1000, ge=1, le=1_000_000, description="Test images to evaluate; all, if there are fewer.")
-    batch_size: int = Field(256, ge=1, le=65_536, description="Images in a batch; results do not depend on it.")
+    batch_size: int | None = Field(
+        None, ge=1, le=65_536, description="Images in a batch; results do not depend on it. Chosen by device if null."
+    )
+    corruptions: bool = Field(False, description="Also measure accuracy under 19 common corruptions.")
+    diagnose: bool = Field(True, description="Check whether the robustness is real; no verdict of robust without.")
     allow_low_baseline: bool = Field(
         False, description="Go on even if the uploaded checkpoint's clean accuracy is near chance."
     )

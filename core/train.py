@@ -15,7 +15,7 @@ from core.cost import Cost
 from core.data import ImageSet, augment, epoch_batches, sample
 from core.defenses.base import Batch, Moment
 from core.errors import BadLogitsError, DivergedError, Stopped
-from core.evaluate import predict_correct, survivors
+from core.evaluate import Bench, predict, survivors
 from core.models.classifier import Classifier
 from core.prepared import Workdir
 from core.report import EpochCurve
@@ -66,6 +66,7 @@ class Trainer:
     held_out: ImageSet
     num_classes: int
     device: torch.device
+    evaluation_batch: int
     workdir: Workdir
     on_event: Callable[[dict[str, Any]], None]
     on_progress: Callable[[float, int], None]
@@ -147,15 +148,10 @@ class Trainer:
         started, cost = time.monotonic(), self.model.cost.copy()
         probe = sample(self.train_images, len(self.held_out), self.spec.seed)
         shares = []
-        size = self.spec.evaluation.batch_size
         for images in (probe, self.held_out):
-            clean = predict_correct(
-                self.model, images, num_classes=self.num_classes, batch_size=size, device=self.device
-            )
-            robust = survivors(
-                self.model, images, clean, _JUDGE, self.spec.threat,
-                seed=self.spec.seed, batch_size=size, device=self.device,
-            )  # fmt: skip
+            bench = Bench(images, self.num_classes, self.spec.seed, self.evaluation_batch, self.device)
+            clean = predict(self.model, bench) == bench.labels
+            robust = survivors(self.model, bench, clean, _JUDGE, self.spec.threat)
             shares += [float(clean.mean()), float(robust.mean())]
         _add(state.validation_cost, self.model.cost - cost)
         state.validation_seconds += time.monotonic() - started

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from core.report import Change, Side, Verdict
+from core.report import Change, Side, Sign, Verdict
+from core.suites import STRONG
 
 _LITTLE = 0.05  # robust accuracy this close to chance is little or none
 _SIGNIFICANT = 0.05
 
 
 def judge(*, suite: str, num_classes: int, before: Side, after: Side | None, change: Change | None) -> Verdict:
-    """``brittle`` where there is little robustness or no real gain; else ``unverified``, with the reasons."""
+    """One word for the model that ships (the uploaded one, if nothing was trained), and why.
+
+    ``brittle``: little robustness, or no real gain. ``suspect``: a sign of gradient masking was raised. ``robust``:
+    neither, under a strong suite and with the diagnosis made. ``unverified``: everything else.
+    """
     side = after or before
+    if reasons := _brittle(side, change, num_classes):
+        return Verdict(kind="brittle", reasons=tuple(reasons))
+    signs = [sign for sign in side.diagnosis or () if sign.raised]
+    if masking := [_say(sign) for sign in signs if sign.severity == "masking"]:
+        return Verdict(kind="suspect", reasons=tuple(masking))
+    missing = _missing(suite, side, signs)
+    if missing:
+        return Verdict(kind="unverified", reasons=tuple(missing))
+    return Verdict(
+        kind="robust",
+        reasons=(
+            f"{side.robust.accuracy:.1%} of the images ({side.robust.correct} of {side.robust.total}, 95% interval "
+            f"{side.robust.ci95[0]:.1%} to {side.robust.ci95[1]:.1%}) withstand suite {suite!r}, "
+            "and no sign of gradient masking was raised",
+        ),
+    )
+
+
+def _brittle(side: Side, change: Change | None, num_classes: int) -> list[str]:
     reasons = []
     if side.robust.ci95[0] <= 1 / num_classes + _LITTLE:
         reasons.append(
@@ -22,12 +46,20 @@ def judge(*, suite: str, num_classes: int, before: Side, after: Side | None, cha
             f"no real gain: robust accuracy changed by {100 * change.robust.delta:+.1f} points "
             f"(p = {change.robust.p_value:.2g})"
         )
-    if reasons:
-        return Verdict(kind="brittle", reasons=tuple(reasons))
-    return Verdict(
-        kind="unverified",
-        reasons=(
+    return reasons
+
+
+def _missing(suite: str, side: Side, signs: list[Sign]) -> list[str]:
+    missing = []
+    if suite not in STRONG:
+        missing.append(
             f"suite {suite!r} is not a strong evaluation: gradient masking could hide weaknesses from it, "
-            "so this is an upper bound of the robust accuracy",
-        ),
-    )
+            "so this is an upper bound of the robust accuracy"
+        )
+    if side.diagnosis is None:
+        missing.append("the diagnosis was left out (evaluation.diagnose)")
+    return missing + [_say(sign) for sign in signs if sign.severity == "weak"]
+
+
+def _say(sign: Sign) -> str:
+    return f"{sign.code}: {sign.sentence}"

@@ -1,11 +1,13 @@
-"""Projected gradient ascent on the cross-entropy, in the two forms that attacks and defenses need."""
+"""Projected gradient ascent on a loss, in the two forms that attacks and defenses need."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from core.gradients import ascent_gradient
+from core.attacks.base import Found
+from core.gradients import ascent_gradient, slope
+from core.losses import Loss, cross_entropy_margin
 from core.projections import project, steepest
 from core.threat import ThreatModel
 
@@ -40,23 +42,26 @@ def first_success(
     *,
     steps: int,
     step_size: float,
-) -> Tensor:
+    loss: Loss = cross_entropy_margin,
+) -> Found:
     """The first misclassified iterate of each image, or its last: what evaluation wants.
 
     An image leaves the batch as soon as an iterate is misclassified. Keeping that iterate (later steps may
     lose it again) makes the attack stronger, and the shrinking batch makes it faster.
     """
     result = start.clone()
+    queries = torch.full((len(x),), steps, device=x.device)
     active = torch.arange(len(x), device=x.device)
     x_adv = start
-    for _ in range(steps):
-        grad, logits = ascent_gradient(model, x_adv, y)
+    for step in range(steps):
+        grad, _, logits = slope(model, x_adv, y, loss)
         standing = logits.argmax(1) == y
         if not standing.all():
             result[active[~standing]] = x_adv[~standing]
+            queries[active[~standing]] = step + 1
             active, x_adv, x, y, grad = (t[standing] for t in (active, x_adv, x, y, grad))
             if len(active) == 0:
-                return result
+                break
         x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
     result[active] = x_adv
-    return result
+    return Found(result, queries)

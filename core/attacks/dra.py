@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.attacks.base import Attack
+from core.attacks.base import Attack, Found, Run, all_alike
 from core.gradients import ascent_gradient
 from core.projections import largest_to_one, per_image
 from core.rng import Rng
@@ -61,10 +61,11 @@ class DRA(Attack):
     p: float = Field(1 / 3, ge=0, le=1, description="Share of pixels that may change, by gradient magnitude.")
     steps: int = Field(5, ge=1, le=10_000, description="Gradient steps.")
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng, run: Run) -> Found:
         """See ``dynamically_regulated``."""
-        return dynamically_regulated(model, x, y, mean_change=self.mean_change, p=self.p, steps=self.steps)
+        x_adv = dynamically_regulated(model, x, y, mean_change=self.mean_change, p=self.p, steps=self.steps)
+        return all_alike(x_adv, self.steps)
 
-    def fb_per_image(self) -> int:
-        """One a step."""
-        return self.steps
+    def work(self, num_classes: int) -> list[float]:
+        """One FB a step."""
+        return [self.steps]

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from core.attacks.base import Attack
+from core.attacks.base import Attack, Found, Run, all_alike
 from core.gradients import ascent_gradient
-from core.projections import project, steepest
+from core.projections import best_linear
 from core.rng import Rng
 from core.threat import ThreatModel
 
@@ -16,7 +16,8 @@ from core.threat import ThreatModel
 class FGSM(Attack):
     """Fast gradient sign method, Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572 (eq. in section 4).
 
-    Under l2 the step is along the normalised gradient.
+    In other norms too it is the step that gains most on the linearised loss: along the gradient under l2, on the
+    largest coordinates under l1.
     """
 
     title: ClassVar[str] = "Fast gradient sign method: one full step"
@@ -24,11 +25,11 @@ class FGSM(Attack):
 
     name: Literal["fgsm"] = "fgsm"
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng, run: Run) -> Found:
         """One step; see the base class."""
         grad, _ = ascent_gradient(model, x, y)
-        return project(x + threat.eps * steepest(grad, threat.norm), x, threat)
+        return all_alike(best_linear(x, grad, threat), 1)
 
-    def fb_per_image(self) -> int:
-        """One."""
-        return 1
+    def work(self, num_classes: int) -> list[float]:
+        """One FB."""
+        return [1]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from core.attacks.ascent import first_success
-from core.attacks.base import Attack
+from core.attacks.base import Attack, Found, Run
+from core.losses import Loss, cross_entropy_margin, margin
 from core.projections import uniform_in_ball
 from core.rng import Rng
 from core.threat import ThreatModel
 from core.values import StepSize, resolve_step_size
+
+_LOSSES: dict[str, Loss] = {"ce": cross_entropy_margin, "margin": margin}
 
 
 class PGD(Attack):
@@ -29,22 +31,17 @@ class PGD(Attack):
     steps: int = Field(20, ge=1, le=10_000, description="Gradient steps in each restart.")
     step_size: StepSize = Field("2.5*eps/steps", description='Step, absolute or relative to eps ("eps/4").')
     restarts: int = Field(1, ge=1, le=1000, description="Random starts; an image counts as fooled if one succeeds.")
+    loss: Literal["ce", "margin"] = Field(
+        "ce", description='"ce", cross-entropy, or "margin", the largest other logit minus the true one.'
+    )
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
-        """Restarts of K steps each, on the images still standing; see the base class."""
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng, run: Run) -> Found:
+        """K steps from one random start; see the base class."""
         step_size = resolve_step_size(self.step_size, eps=threat.eps, steps=self.steps)
-        result = x.clone()
-        standing = torch.arange(len(x), device=x.device)
-        for restart in range(self.restarts):
-            clean, labels = x[standing], y[standing]
-            start = uniform_in_ball(clean, threat, rng[standing].fork(restart))
-            result[standing] = first_success(model, start, clean, labels, threat, steps=self.steps, step_size=step_size)
-            if restart + 1 < self.restarts:
-                standing = standing[model(result[standing]).argmax(1) == labels]
-                if len(standing) == 0:
-                    break
-        return result
+        start = uniform_in_ball(x, threat, rng)
+        loss = _LOSSES[self.loss]
+        return first_success(model, start, x, y, threat, steps=self.steps, step_size=step_size, loss=loss)
 
-    def fb_per_image(self) -> int:
-        """One a step and restart."""
-        return self.steps * self.restarts
+    def work(self, num_classes: int) -> list[float]:
+        """One FB a step, in every restart."""
+        return [self.steps] * self.restarts

@@ -7,15 +7,27 @@ import torch
 from pydantic import TypeAdapter
 
 from core.attacks import ATTACKS, AnyAttack, Attack
+from core.attacks.base import all_alike
 from core.errors import UnsupportedError
 from core.models.classifier import Classifier
 from core.projections import norm_of
 from core.rng import Rng
 from core.threat import ThreatModel
 
-THREATS = [ThreatModel(norm="linf", eps=0.1), ThreatModel(norm="l2", eps=1.0)]
+THREATS = [ThreatModel(norm="linf", eps=0.1), ThreatModel(norm="l2", eps=1.5), ThreatModel(norm="l1", eps=15.0)]
+SHORT = {  # what they promise does not depend on their length
+    "apgd-ce": {"steps": 12, "restarts": 2},
+    "apgd-dlr": {"steps": 12},
+    "apgd-t": {"steps": 12, "targets": 3},
+    "fab": {"steps": 6, "restarts": 2},
+    "fab-t": {"steps": 6, "targets": 3},
+    "square": {"queries": 120},
+    "noise": {"draws": 10},
+    "cw": {"steps": 20, "searches": 2},
+    "pgd": {"restarts": 2},
+}
 CASES = [
-    pytest.param(cls.model_validate({"name": name}), threat, id=f"{name}-{threat.norm}")
+    pytest.param(cls.model_validate({"name": name, **SHORT.get(name, {})}), threat, id=f"{name}-{threat.norm}")
     for name in ATTACKS.names()
     for cls in [ATTACKS[name]]
     for threat in THREATS
@@ -38,6 +50,8 @@ def test_stays_in_the_box_and_in_the_ball_and_does_something(attack, threat, net
     assert x_adv.max() <= 1
     if attack.bounded:
         assert (norm_of(x_adv - x, threat.norm) <= threat.eps * (1 + 1e-5)).all()
+    if attack.name == "noise":
+        return  # it may well fool nobody
     before = (network(x).argmax(1) == y).sum()
     assert (network(x_adv).argmax(1) == y).sum() < before
 
@@ -45,13 +59,15 @@ def test_stays_in_the_box_and_in_the_ball_and_does_something(attack, threat, net
 @pytest.mark.parametrize(("attack", "threat"), CASES)
 def test_depends_on_seed_and_image_only(attack, threat, network, batch):
     """Not on the batch's size or order: what an image gets, it gets in any company."""
+    # in double precision: in single, batches round differently, and long searches amplify that
+    network, batch = network.double(), (batch[0].double(), *batch[1:])
     whole = perturb(attack, network, batch, threat)
     assert torch.equal(whole, perturb(attack, network, batch, threat))
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
     for rows, expected in ((order, whole[order]), (slice(3, 10), whole[3:10])):
         again = perturb(attack, network, batch, threat, rows)
-        # other batch sizes round differently, and a sign can flip where a gradient is all but zero
-        assert ((again - expected).abs() > 1e-4).float().mean() < 0.01
+        # seen by the network: a pixel whose gradient is rounding noise may go either way
+        assert (network(again) - network(expected)).abs().max() < 0.05
 
 
 @pytest.mark.parametrize(("attack", "threat"), CASES)
@@ -93,10 +109,14 @@ def test_works_on_one_image_and_on_images_that_are_fooled_already(attack, threat
 
 @pytest.mark.parametrize(("attack", "threat"), CASES)
 def test_counts_no_more_passes_than_it_declares(attack, threat, network, batch):
-    network.cost.fb = 0
+    network.cost.fb = network.cost.forwards = 0
     perturb(attack, network, batch, threat)
-    assert 0 < network.cost.fb <= 32 * attack.fb_per_image()
-    assert network.cost.weight_backwards == 0
+    cost = network.cost
+    alone = cost.forwards - cost.fb - 32 * (len(attack.work(10)) + 1)  # those between runs are the driver's
+    assert attack.uses_gradients == (cost.fb > 0)
+    assert cost.forwards > 0
+    assert cost.fb + max(alone, 0) / 2 <= 32 * attack.fb_per_image(10)
+    assert cost.weight_backwards == 0
 
 
 def test_an_unknown_norm_is_refused(network, batch):
@@ -109,8 +129,8 @@ def test_an_unknown_norm_is_refused(network, batch):
 
 def test_the_base_class_does_not_trust_the_attack(network, batch):
     class Cheater(ATTACKS["fgsm"]):
-        def craft(self, model, x, y, threat, rng):
-            return x + 10
+        def craft(self, model, x, y, threat, rng, run):
+            return all_alike(x + 10, 1)
 
     x_adv = perturb(Cheater(), network, batch, THREATS[0])
     assert (norm_of(x_adv - batch[0][:32], "linf") <= 0.1 + 1e-6).all()

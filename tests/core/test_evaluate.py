@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from core.attacks.base import Attack
+from core.attacks.base import Attack, all_alike
 from core.attacks.fgsm import FGSM
 from core.attacks.pgd import PGD
 from core.data import ImageSet
 from core.errors import BadLogitsError
-from core.evaluate import Outcome, evaluate, fooled, survivors
+from core.evaluate import Bench, evaluate, survivors, verify
 from core.models.classifier import Classifier
-from core.report import Count, PairedChange, Side
-from core.suites import Entry
+from core.report import Count, PairedChange, Side, Sign
+from core.suites import Entry, Suite
+from core.summary import summarise
 from core.threat import ThreatModel
 from core.verdict import judge
 
@@ -30,11 +31,13 @@ def images(arrays):
     return ImageSet(arrays["x_test"][:60, None], arrays["y_test"][:60].astype(np.int64), np.arange(60))
 
 
-def run(network, images, suite, headline=EPS, classes=10, batch_size=32):
-    return evaluate(
-        network, images, suite, num_classes=classes, headline=headline, seed=0,
-        batch_size=batch_size, device=CPU, on_progress=lambda _: None,
-    )  # fmt: skip
+def bench_of(images, classes=10, batch_size=32):
+    return Bench(images, classes, 0, batch_size, CPU)
+
+
+def run(network, images, entries, headline=EPS, classes=10, batch_size=32, cascade=False):
+    bench, suite = bench_of(images, classes, batch_size), Suite(tuple(entries), cascade=cascade)
+    return summarise(evaluate(network, bench, suite), bench, suite, headline)
 
 
 class Flips(Attack):
@@ -43,12 +46,12 @@ class Flips(Attack):
     name: Literal["flips"] = "flips"
     parity: int = 0
 
-    def craft(self, model, x, y, threat, rng):
+    def craft(self, model, x, y, threat, rng, run):
         dark = (torch.arange(len(x)) % 2 == self.parity).view(-1, 1, 1, 1)
-        return torch.where(dark, torch.zeros_like(x), x)
+        return all_alike(torch.where(dark, torch.zeros_like(x), x), 1)
 
-    def fb_per_image(self):
-        return 1
+    def work(self, num_classes):
+        return [1]
 
 
 class Bright(nn.Module):
@@ -69,18 +72,20 @@ def test_robust_is_the_worst_case_per_image_not_the_least_accuracy(lit):
     everything = ThreatModel(norm="linf", eps=1)
     suite = [Entry(Flips(parity=0), everything), Entry(Flips(parity=1), everything)]
     outcome = run(Classifier(Bright()), lit, suite, everything, classes=2, batch_size=40)
-    assert [attack.accuracy for attack in outcome.side.attacks] == [0.5, 0.5]
-    assert outcome.side.robust.accuracy == 0
-    assert outcome.side.clean.accuracy == 1
+    assert [attack.accuracy for attack in outcome.attacks] == [0.5, 0.5]
+    assert outcome.robust.accuracy == 0
+    assert outcome.clean.accuracy == 1
 
 
 def test_wrong_images_count_in_the_denominator_but_are_not_attacked(network, images):
     outcome = run(network, images, [Entry(FGSM(), EPS)])
-    assert outcome.side.attacks[0].total == 60
-    wrong = int((~outcome.clean).sum())
+    assert outcome.attacks[0].total == 60
+    wrong = 60 - outcome.clean.correct
     assert wrong > 0
+    assert outcome.attacks[0].attacked == 60 - wrong
     network.cost.fb = 0
-    survivors(network, images, outcome.clean, FGSM(), EPS, seed=0, batch_size=32, device=CPU)
+    bench = bench_of(images)
+    survivors(network, bench, evaluate(network, bench, Suite(())).predictions == bench.labels, FGSM(), EPS)
     assert network.cost.fb == 60 - wrong
 
 
@@ -89,28 +94,20 @@ def test_unbounded_attacks_and_other_eps_are_shown_but_not_counted(network, imag
 
     larger = ThreatModel(norm="linf", eps=0.2)
     outcome = run(network, images, [Entry(FGSM(), EPS), Entry(DRA(mean_change=0.2, p=1), EPS), Entry(FGSM(), larger)])
-    assert [attack.counted for attack in outcome.side.attacks] == [True, False, False]
-    assert outcome.side.robust.correct == outcome.side.attacks[0].correct
+    assert [attack.counted for attack in outcome.attacks] == [True, False, False]
+    assert outcome.robust.correct == outcome.attacks[0].correct
 
 
 def test_eps_zero_is_clean_and_eps_one_leaves_nothing(network, images):
     for eps, expected in ((0, None), (1, 0)):
         threat = ThreatModel(norm="linf", eps=eps)
         outcome = run(network, images, [Entry(PGD(steps=40, step_size="eps/10"), threat)], threat)
-        assert outcome.side.robust.correct == (outcome.side.clean.correct if expected is None else expected)
+        assert outcome.robust.correct == (outcome.clean.correct if expected is None else expected)
 
 
 def test_one_image(network, images):
     outcome = run(network, images.choose(np.array([3])), [Entry(FGSM(), EPS)])
-    assert outcome.side.clean.total == 1
-
-
-def test_outcomes_survive_json(network, images):
-    outcome = run(network, images, [Entry(FGSM(), EPS)])
-    again = Outcome.from_json(outcome.to_json())
-    assert again.side == outcome.side
-    assert np.array_equal(again.clean, outcome.clean)
-    assert np.array_equal(again.robust, outcome.robust)
+    assert outcome.clean.total == 1
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ def test_outcomes_survive_json(network, images):
 def test_a_broken_attack_is_a_fault_not_a_result(spoil, words, network, batch):
     x, y, _ = batch
     with pytest.raises(AssertionError, match=words):
-        fooled(network, spoil(x * 0.5), x * 0.5, y, EPS)
+        verify(network, spoil(x * 0.5), x * 0.5, y, EPS.norm, EPS.eps)
 
 
 class Broken(nn.Module):
@@ -144,6 +141,7 @@ class Broken(nn.Module):
         (lambda z: z + torch.nan, "NaN or infinite"),
         (lambda z: z + torch.inf, "NaN or infinite"),
         (lambda z: {"logits": z}, "returned dict"),
+        (lambda z: (z + torch.arange(10)).softmax(1), "returned probabilities"),
     ],
 )
 def test_models_that_return_no_logits_are_named(change, words, images):
@@ -151,8 +149,12 @@ def test_models_that_return_no_logits_are_named(change, words, images):
         run(Classifier(Broken(change)), images, [])
 
 
-def side(correct: int, clean: int = 900) -> Side:
-    return Side(clean=Count.of(clean, 1000), attacks=(), robust=Count.of(correct, 1000))
+def side(correct: int, clean: int = 900, diagnosis: tuple[Sign, ...] | None = ()) -> Side:
+    return Side(clean=Count.of(clean, 1000), attacks=(), robust=Count.of(correct, 1000), diagnosis=diagnosis)
+
+
+def sign(severity, raised=True):
+    return Sign(code="x", raised=raised, severity=severity, value=None, threshold=None, sentence="because")
 
 
 def change(gained, lost):
@@ -176,3 +178,22 @@ def test_the_verdict_never_says_more_than_the_numbers(before, after, paired, kin
     verdict = judge(suite="quick", num_classes=10, before=before, after=after, change=paired)
     assert verdict.kind == kind
     assert verdict.reasons
+
+
+@pytest.mark.parametrize(
+    ("suite", "diagnosis", "kind"),
+    [
+        ("standard", (), "robust"),
+        ("strict", (sign("note"), sign("masking", raised=False)), "robust"),
+        ("quick", (), "unverified"),
+        ("standard", None, "unverified"),
+        ("standard", (sign("weak"),), "unverified"),
+        ("standard", (sign("masking"),), "suspect"),
+        ("quick", (sign("masking"), sign("weak")), "suspect"),
+    ],
+)
+def test_robust_takes_a_strong_suite_and_a_clean_diagnosis(suite, diagnosis, kind):
+    after = side(550, diagnosis=diagnosis)
+    verdict = judge(suite=suite, num_classes=10, before=side(0), after=after, change=change(550, 0))
+    assert verdict.kind == kind
+    assert judge(suite=suite, num_classes=10, before=after, after=None, change=None).kind == kind

@@ -1,0 +1,46 @@
+"""Accuracy under the common corruptions of Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from core.corruptions import CORRUPTIONS, HOU, MAIN, corrupt
+from core.evaluate import Bench
+from core.models.classifier import Classifier, frozen
+from core.report import CorruptionAccuracy, Corruptions
+from core.rng import Rng, derive_seed
+
+SEVERITIES = (1, 2, 3, 4, 5)
+PASSES = len(CORRUPTIONS) * len(SEVERITIES)
+
+
+def corruption_accuracy(model: Classifier, bench: Bench, *, on_each: Callable[[], None] = lambda: None) -> Corruptions:
+    """All corruptions at all severities; ``on_each`` is called after each of the 95 and may raise Stopped."""
+    results = []
+    for name in CORRUPTIONS:
+        shares = []
+        for severity in SEVERITIES:
+            shares.append(_accuracy(model, bench, name, severity))
+            on_each()
+        results.append(CorruptionAccuracy(name=name, accuracy=tuple(shares), mean=float(np.mean(shares))))
+    means = {result.name: result.mean for result in results}
+    return Corruptions(
+        images=len(bench.images),
+        mean=float(np.mean([means[name] for name in MAIN])),
+        mean_all=float(np.mean(list(means.values()))),
+        mean_hou=float(np.mean([means[name] for name in HOU])),
+        results=tuple(results),
+    )
+
+
+def _accuracy(model: Classifier, bench: Bench, name: str, severity: int) -> float:
+    purpose = derive_seed(bench.seed, "corruption", name, severity)
+    correct = 0
+    with frozen(model), torch.inference_mode():
+        for _, x, y, ids in bench.batches(np.arange(len(bench.images))):
+            corrupted = corrupt(name, x, severity, Rng.for_images(purpose, ids))
+            correct += int((model(corrupted).argmax(1) == y).sum())
+    return correct / len(bench.images)
