@@ -15,14 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.models import EXAMPLE, prepare
+from benchmarks.models import EXAMPLE, SPEC, prepare
 
-SPEC = {
-    "model": {"architecture": "fmnist-cnn"},
-    "defense": {"name": "aft", "steps": 5},
-    "threat": {"eps": 0.1},
-    "training": {"epochs": 3, "batch_size": 64},
-}
 PAIRS = 3
 
 
@@ -109,7 +103,7 @@ def overhead(client: httpx.Client, folder: Path) -> None:
         wait(client, job)
         through_rest.append(time.perf_counter() - started)
         root = folder / f"alone-{pair}"
-        prepare(root, SPEC)
+        prepare(root, SPEC, EXAMPLE / "checkpoint.pt", EXAMPLE / "data.npz")
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "core", "run", root], check=True, stdout=subprocess.DEVNULL)
         alone.append(time.perf_counter() - started)

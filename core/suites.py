@@ -91,7 +91,7 @@ def standard(threat: ThreatModel, image: ImageShape) -> Suite:
         APGD(name="apgd-ce", restarts=5 if l1 else 1),
         TargetedAPGD(targets=5 if l1 else 9),
         TargetedFAB(),
-        Square(),
+        Square(rescale=False),
     )
     rand = (APGD(name="apgd-ce", eot=20), APGD(name="apgd-dlr", eot=20))
     return Suite(_under(threat, *attacks).entries, cascade=True, if_randomised=_under(threat, *rand).entries)

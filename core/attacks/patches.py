@@ -22,8 +22,8 @@ _TILES = 5  # the l2 and l1 searches begin with 5 x 5 tiles
 _TINY = 1e-12
 
 
-def patch_side(first_share: float, query: int, shape: torch.Size, norm: str) -> int:
-    """Side of the square at this query, in pixels, for images of ``shape`` (n, c, h, w)."""
+def patch_side(first_share: float, query: float, shape: torch.Size, norm: str) -> int:
+    """Side of the square at this query of 10,000, in pixels, for images of ``shape`` (n, c, h, w)."""
     divisor = max((d for begin, d in _SHRINKING if query > begin), default=1)
     height, width = shape[2:]
     side = max(round(math.sqrt(first_share / divisor * height * width)), 1)

@@ -37,10 +37,14 @@ class Square(Attack):
     name: Literal["square"] = "square"
     queries: int = Field(5000, ge=1, le=1_000_000, description="Model calls for each image.")
     p_init: float = Field(0.8, gt=0, le=1, description="Share of the pixels in the first squares.")
+    rescale: bool = Field(
+        True, description="Stretch the published schedule of 10,000 queries to this many; AutoAttack does not."
+    )
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng, run: Run) -> Found:
         """One stretch of the search; see the base class."""
         begin, end = self._stretches()[run.number]
+        scale = 10_000 / self.queries if self.rescale else 1.0
         best = run.last if run.number else first_patches(x, threat, rng)
         result, queries = best.clone(), torch.full((len(x),), end - begin, device=x.device)
         rows = torch.arange(len(x), device=x.device)
@@ -59,7 +63,7 @@ class Square(Attack):
             block, position = divmod(query - begin, _BLOCK)
             if position == 0:
                 draws = Draws(rng.fork(block), length=_BLOCK, channels=x.shape[1])
-            side = patch_side(self.p_init, query, x.shape, threat.norm)
+            side = patch_side(self.p_init, query * scale, x.shape, threat.norm)
             candidate = patched(best, x, threat, draws, position, side)
             logits = model(candidate)
             value, fooled = margin(logits, y), logits.argmax(1) != y

@@ -14,7 +14,7 @@ SPEC = {
     "defense": {"name": "aft", "steps": 2},
     "threat": {"eps": 0.1},
     "training": {"epochs": 2, "batch_size": 50, "held_out": 30},
-    "evaluation": {"samples": 60},
+    "evaluation": {"samples": 60, "diagnose": False},
 }
 
 

@@ -32,7 +32,7 @@ def error(answer, status=422):
         ({}, {"defense": "aftt"}, "defense", "'aftt' is not known; allowed: "),
         ({}, {"architecture": "resnet"}, "model.architecture", "resnet18-cifar"),
         ({}, {"eps": "big"}, "threat.eps", "valid number"),
-        ({}, {"norm": "l7"}, "threat.norm", "'linf' or 'l2'"),
+        ({}, {"norm": "l7"}, "threat.norm", "'linf', 'l2' or 'l1'"),
         ({}, {"epochs": "0"}, "training.epochs", "greater than or equal to 1"),
         ({"defense": {"name": "dra", "p": 2}}, {"defense": None}, "defense.p", "less than or equal to 1"),
         ({"trainig": {}}, {}, "trainig", "there is no such field"),

@@ -7,6 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from core.attacks.apgd import APGD
+from core.attacks.apgd_t import TargetedAPGD
+from core.attacks.cw import CW
+from core.attacks.fab import FAB
+from core.attacks.fab_t import TargetedFAB
 from core.attacks.fgsm import FGSM
 from core.attacks.i_fgsm import IFGSM
 from core.attacks.pgd import PGD
@@ -29,19 +34,39 @@ def linear():
     x = 0.4 + 0.2 * torch.rand(COUNT, 1, SIDE, SIDE, generator=generator)
     difference = (layer.weight[0] - layer.weight[1]).detach()
     with torch.no_grad():  # centre the classes: half of the images on each side
-        layer.bias[0] = -(x.flatten(1) @ difference).median()
+        layer.bias[0] = 1e-3 - (x.flatten(1) @ difference).median()  # no image lies on the border
     margin = x.flatten(1) @ difference + layer.bias[0].item()
     y = (margin < 0).long()
     return Classifier(nn.Sequential(nn.Flatten(), layer)), x, y, difference, margin.abs()
 
 
-ATTACKS = [FGSM(), IFGSM(steps=20), PGD(steps=100, step_size="eps/10"), PGD(steps=20, step_size="eps/4", restarts=3)]
+ATTACKS = [
+    FGSM(),
+    IFGSM(steps=20),
+    PGD(steps=100, step_size="eps/10"),
+    PGD(steps=100, step_size="eps/10", loss="margin"),
+    PGD(steps=20, step_size="eps/4", restarts=3),
+    APGD(name="apgd-ce"),
+    APGD(name="apgd-dlr"),
+    TargetedAPGD(),
+    FAB(),
+    TargetedFAB(),
+    CW(steps=300, searches=8, lr=0.002),
+]
+CASES = [
+    pytest.param(attack, *case, id=f"{attack.name}-{attack.fb_per_image(2):g}-{case[0]}-{case[1]}")
+    for attack in ATTACKS
+    for case in (
+        ("linf", 0.005, 1), ("linf", 0.015, 1), ("l2", 0.03, 2), ("l2", 0.06, 2),
+        ("l1", 0.07, float("inf")), ("l1", 0.14, float("inf")),
+    )
+    if case[0] in attack.norms
+    # a fixed step does not settle on the one best coordinate of l1; Auto-PGD's shrinking step does
+    and not (case[0] == "l1" and attack.name in ("i-fgsm", "pgd"))
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.name}-{attack.fb_per_image()}")
-@pytest.mark.parametrize(
-    ("norm", "eps", "dual"), [("linf", 0.005, 1), ("linf", 0.015, 1), ("l2", 0.03, 2), ("l2", 0.06, 2)]
-)
+@pytest.mark.parametrize(("attack", "norm", "eps", "dual"), CASES)
 def test_matches_the_exact_robust_accuracy(attack, norm, eps, dual, linear):
     model, x, y, difference, margin = linear
     threat = ThreatModel(norm=norm, eps=eps)
@@ -49,8 +74,10 @@ def test_matches_the_exact_robust_accuracy(attack, norm, eps, dual, linear):
     survived = model(x_adv).argmax(1) == y
     exact = margin > eps * difference.norm(p=dual)
     assert 0.1 < exact.float().mean() < 0.9, "the case must tell attacks apart"
-    # rounding decides images that lie on the border itself; an l2 walk from a random start ends just short of it
-    clear = (margin / (eps * difference.norm(p=dual)) - 1).abs() > (1e-3 if norm == "linf" else 5e-3)
+    # rounding decides images that lie on the border itself; an l2 walk from a random start ends just short of it,
+    # and FAB steps over it on purpose
+    band = 1e-3 if norm == "linf" and not attack.name.startswith("fab") else 5e-3
+    clear = (margin / (eps * difference.norm(p=dual)) - 1).abs() > band
     assert clear.float().mean() > 0.97
     assert torch.equal(survived[clear], exact[clear])
 

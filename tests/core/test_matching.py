@@ -19,7 +19,7 @@ SPEC = {
     "defense": {"name": "aft", "steps": 1},
     "threat": {"eps": 0.05},
     "training": {"epochs": 1, "batch_size": 100, "held_out": 20},
-    "evaluation": {"samples": 50},
+    "evaluation": {"samples": 50, "diagnose": False},
 }
 
 

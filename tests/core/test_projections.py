@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.projections import norm_of, project, steepest, uniform_in_ball
+from core.projections import best_linear, norm_of, project, steepest, uniform_in_ball
 from core.rng import Rng
 from core.threat import ThreatModel
 
@@ -59,3 +59,45 @@ def test_the_steepest_step_has_norm_one_and_is_zero_where_the_gradient_is():
         assert (step[7] == 0).all()
         present = grad.flatten(1).abs().amax(1) > 1e-37
         assert torch.allclose(norm_of(step, norm)[present], torch.tensor(1.0), atol=1e-4)
+
+
+L1 = ThreatModel(norm="l1", eps=0.1)
+
+
+def test_a_random_start_is_uniform_in_the_l1_ball():
+    """As for l2, (radius / eps) ** d is uniform in d dimensions, and all orthants are alike."""
+    noise = uniform_in_ball(MIDDLE, L1, RNG) - MIDDLE
+    radius = norm_of(noise, "l1")
+    assert radius.max() <= 0.1 * (1 + 1e-5)
+    expected = (torch.arange(4000) + 0.5) / 4000
+    assert (((radius / 0.1) ** 4).sort().values - expected).abs().max() < 0.03
+    assert ((noise > 0).float().mean(0) - 0.5).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.5, 2.0])
+def test_the_l1_projection_is_the_nearest_point_of_ball_and_box(eps):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(50, 1, 3, 3, generator=generator, dtype=torch.float64)
+    far = x + 0.7 * torch.randn(50, 1, 3, 3, generator=generator, dtype=torch.float64)
+    ball = ThreatModel(norm="l1", eps=eps)
+    near = project(far, x, ball)
+    assert (norm_of(near - x, "l1") <= eps * (1 + 1e-5)).all()
+    assert near.min() >= 0
+    assert near.max() <= 1
+    outside = (norm_of(far.clamp(0, 1) - x, "l1") > eps * (1 + 1e-5)).nonzero()[:, 0]
+    assert len(outside) > 5
+    assert (norm_of(near - x, "l1")[outside] > eps * (1 - 1e-5)).all(), "none of eps is wasted"
+    # variational inequality: the angle from the projection to any feasible point is not acute
+    for seed in range(200):
+        rng = Rng.for_images(seed, torch.arange(50))
+        other = uniform_in_ball(x, ball, rng)
+        inner = ((far - near) * (other - near)).flatten(1).sum(1)
+        assert inner.max() < 1e-5
+    assert torch.allclose(project(near, x, ball), near, atol=1e-6)
+
+
+def test_the_best_linear_step_in_l1_fills_the_largest_coordinates_first():
+    x = torch.tensor([[[[0.9, 0.5, 0.5, 0.2]]]])
+    grad = torch.tensor([[[[5.0, -3.0, 2.0, 0.0]]]])
+    best = best_linear(x, grad, ThreatModel(norm="l1", eps=0.8))
+    assert torch.allclose(best, torch.tensor([[[[1.0, 0.0, 0.7, 0.2]]]]))

@@ -16,7 +16,7 @@ SPEC = {
     "defense": {"name": "aft", "steps": 4},
     "threat": {"eps": 0.1},
     "training": {"epochs": 4, "batch_size": 64, "held_out": 50},
-    "evaluation": {"samples": 50},
+    "evaluation": {"samples": 50, "diagnose": False},
 }
 
 
