@@ -26,6 +26,7 @@ from core.values import resolve_step_size
 Severity = Literal["masking", "weak", "note"]
 
 _AT_LEAST = 2  # images: fewer never raise a sign, since any attack misses one
+_MISSED = 0.3  # of the planted examples; honest models were seen to hide up to a tenth
 _TINY_NOISE = 1e-4  # a fortieth of a step of 8-bit pixels
 _SATURATED = 104.0  # a logit gap from which float32 softmax has an exact 0, and cross-entropy no gradient
 
@@ -93,17 +94,19 @@ def short_reach(entries: tuple[Entry, ...], headline: ThreatModel) -> Sign:
 
 
 def planted_missed(planted: int, found: int, attack: str) -> Sign:
-    """Does the attack find adversarial examples that are known to exist? Raised below 80%."""
+    """Does the attack find adversarial examples that are known to exist?"""
     if planted < _AT_LEAST:
         words = "no adversarial example could be planted: the features do not tell points of the ball apart"
-        return Sign(code="planted-missed", raised=False, severity="masking", value=None, threshold=0.2, sentence=words)
+        return Sign(
+            code="planted-missed", raised=False, severity="masking", value=None, threshold=_MISSED, sentence=words
+        )
     missed = planted - found
     return Sign(
         code="planted-missed",
-        raised=missed >= _AT_LEAST and missed / planted > 0.2,
+        raised=missed >= _AT_LEAST and missed / planted > _MISSED,
         severity="masking",
         value=missed / planted,
-        threshold=0.2,
+        threshold=_MISSED,
         sentence=f"{attack} found {found} of {planted} planted adversarial examples",
     )
 

@@ -17,6 +17,6 @@ class ThreatModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     norm: Norm = Field("linf", description="Norm of the perturbation.")
-    eps: Annotated[Pixels, Field(le=1000)] = Field(
+    eps: Annotated[Pixels, Field(le=1e8)] = Field(
         description='Radius of the ball, pixels in [0, 1]; a number or a fraction like "8/255".'
     )
