@@ -88,6 +88,13 @@ def watch(client: httpx.Client, job: str) -> None:
             if kind == "progress":
                 eta = f"about {event['eta_seconds']:.0f} s left" if event["eta_seconds"] else ""
                 bar.update(task, completed=event["fraction"], description=event["phase"] or event["state"], eta=eta)
+            elif kind == "preview":
+                data = event["data"]
+                attacks = ", ".join(f"{a['name']} {a['accuracy']:.1%}" for a in data["attacks"])
+                console.print(
+                    f"{'preview':>12}: clean {data['clean']['accuracy']:.1%}, {attacks} "
+                    f"({data['clean']['total']} images, {data['seconds']:.1f} s)"
+                )
             elif kind == "result":
                 attacks = ", ".join(f"{a['name']} {a['accuracy']:.1%}" for a in event["data"]["attacks"])
                 data = event["data"]
@@ -129,6 +136,10 @@ def show(report: dict[str, Any]) -> None:
     change, cost = report["change"]["robust"], report["cost"]
     console.print(f"robust accuracy {100 * change['delta']:+.1f} points, McNemar p = {change['p_value']:.1e}")
     console.print(f"verdict: [bold]{report['verdict']['kind']}[/bold], {report['verdict']['reasons'][0]}")
+    for side in ("before", "after"):
+        raised = [sign["code"] for sign in report["diagnostics"] if sign["side"] == side]
+        checks = len(report[side]["diagnosis"])
+        console.print(f"is it real? {side}: {checks} checks, raised: {', '.join(raised) or 'none'}")
     console.print(f"cost: {cost['total_fb']:,} forward-backward passes in {cost['total_seconds']:.0f} s")
 
 

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from core.attacks.apgd import APGD
+from core.attacks.base import Run
+from core.attacks.cw import CW
+from core.attacks.fab_t import TargetedFAB
 from core.attacks.fgsm import FGSM
 from core.attacks.i_fgsm import IFGSM
 from core.attacks.pgd import PGD
+from core.attacks.square import Square
+from core.models.classifier import frozen
+from core.projections import norm_of
 from core.rng import Rng
 from core.threat import ThreatModel
 
@@ -91,3 +98,48 @@ def test_pgd_agrees_with_foolbox(network, correct, threat, peer):
     assert 0.02 < their_survived.mean() < 0.98, "the case must tell attacks apart"
     assert survived.mean() <= their_survived.mean() + 0.01
     assert survived.mean() >= their_survived.mean() - 0.03
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+@pytest.mark.parametrize(("norm", "name", "eps"), [("linf", "Linf", 0.02), ("l2", "L2", 0.5)])
+def test_auto_pgd_agrees_with_torchattacks(loss, norm, name, eps, network, correct):
+    x, y, _ = correct
+    attack = APGD(name=f"apgd-{loss}", steps=20)
+    _, survived = ours(attack, network, correct, ThreatModel(norm=norm, eps=eps))
+    theirs = torchattacks.APGD(network, norm=name, eps=eps, steps=20, loss=loss, seed=0)(x, y)
+    their_survived = (network(theirs).argmax(1) == y).numpy()
+    assert 0.02 < their_survived.mean() < 0.98, "the case must tell attacks apart"
+    assert abs(survived.mean() - their_survived.mean()) <= 0.03
+
+
+@pytest.mark.parametrize(("norm", "name", "eps"), [("linf", "Linf", 0.015), ("l2", "L2", 0.4), ("l1", "L1", 5.0)])
+def test_targeted_fab_agrees_with_torchattacks(norm, name, eps, network, correct):
+    x, y, ids = (part[:60] for part in correct)
+    _, survived = ours(TargetedFAB(steps=20), network, (x, y, ids), ThreatModel(norm=norm, eps=eps))
+    peer = torchattacks.FAB(network, norm=name, eps=eps, steps=20, multi_targeted=True, n_classes=10)
+    their_survived = (network(peer(x, y)).argmax(1) == y).numpy()
+    assert 0.02 < their_survived.mean() < 0.98, "the case must tell attacks apart"
+    assert abs(survived.mean() - their_survived.mean()) <= 0.05
+
+
+@pytest.mark.parametrize(("norm", "name", "eps"), [("linf", "Linf", 0.05), ("l2", "L2", 1.0)])
+def test_square_agrees_with_torchattacks(norm, name, eps, network, correct):
+    x, y, ids = (part[:80] for part in correct)
+    _, survived = ours(Square(queries=300), network, (x, y, ids), ThreatModel(norm=norm, eps=eps))
+    theirs = torchattacks.Square(network, norm=name, eps=eps, n_queries=300, p_init=0.8, seed=0)(x, y)
+    their_survived = (network(theirs).argmax(1) == y).numpy()
+    assert 0.02 < their_survived.mean() < 0.98, "the case must tell attacks apart"
+    assert abs(survived.mean() - their_survived.mean()) <= 0.08
+
+
+def test_carlini_wagner_finds_norms_as_small_as_foolbox(network, correct):
+    x, y, ids = (part[:20] for part in correct)
+    tiny = ThreatModel(norm="l2", eps=1e-9)  # never enough: the search runs to its end
+    attack = CW(steps=100, searches=5)
+    with torch.no_grad(), frozen(network):
+        x_adv = attack.craft(network, x, y, tiny, Rng.for_images(0, ids), Run(0, x)).x_adv
+    assert (network(x_adv).argmax(1) != y).all()
+    peer = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=5, steps=100, stepsize=0.05, initial_const=1.0)
+    _, theirs, success = peer(foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu"), x, y, epsilons=None)
+    assert success.all()
+    assert norm_of(x_adv - x, "l2").median() <= 1.05 * norm_of(theirs - x, "l2").median()

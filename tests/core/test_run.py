@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pyarrow import parquet
 
-from core.errors import BaselineTooLowError, DataMismatchError
+from core.errors import BaselineTooLowError, DataMismatchError, Stopped
 from core.report import Report
 from core.run import run
 from tests.core.workdirs import make_workdir, save, small_data
@@ -156,3 +157,80 @@ def test_images_too_small_for_the_architecture(tmp_path):
     )
     with pytest.raises(DataMismatchError, match="cannot take images of 3x16x16"):
         run(spec, workdir, lambda _: None)
+
+
+def test_a_first_answer_comes_before_training(tmp_path, arrays, example):
+    spec, workdir = prepared(tmp_path, arrays, example, evaluation={"samples": 60, "diagnose": False})
+    events = []
+    run(spec, workdir, events.append)
+    kinds = [event.get("phase", event["type"]) for event in events if event["type"] in ("phase", "preview", "epoch")]
+    assert kinds.index("preview") < kinds.index("training")
+    (preview,) = [event for event in events if event["type"] == "preview"]
+    assert [attack["name"] for attack in preview["attacks"]] == ["fgsm", "pgd"]
+    assert preview["clean"]["total"] == 60
+    assert preview["robust"]["accuracy"] < 0.1 < preview["clean"]["accuracy"]
+    assert preview["seconds"] < 60
+
+
+def test_every_image_is_in_the_parquet_file_and_the_counts_agree(tmp_path, arrays, example):
+    spec, workdir = prepared(tmp_path, arrays, example, evaluation={"samples": 60, "diagnose": False})
+    events = []
+    report = run(spec, workdir, events.append)
+    assert {"type": "artifact", "file": "images.parquet"} in events
+    table = parquet.read_table(workdir.output / "images.parquet").to_pydict()
+    assert len(table["id"]) == 60
+    assert table["label"] == [int(arrays["y_test"][i]) for i in table["id"]]
+    for name, side in (("before", report.before), ("after", report.after)):
+        clean = [p == y for p, y in zip(table[f"{name}_clean_prediction"], table["label"], strict=True)]
+        assert sum(clean) == side.clean.correct
+        assert sum(table[f"{name}_robust"]) == side.robust.correct
+        pgd = f"{name}_2_pgd"
+        assert sum(table[f"{pgd}_fooled"]) == side.attacks[1].fooled
+        for fooled, distance, label in zip(
+            table[f"{pgd}_fooled"], table[f"{pgd}_distance"], table[f"{pgd}_prediction"], strict=True
+        ):
+            assert fooled == (distance is not None) == (label is not None)
+            assert distance is None or distance <= 0.1 * (1 + 1e-4)
+
+
+def test_a_run_stopped_within_an_attack_goes_on_there(tmp_path, arrays, example):
+    """With the final evaluation killed, training is not repeated, nor are attacks that were done."""
+    evaluation = {"suite": "quick", "samples": 60, "batch_size": 20, "diagnose": False}
+    spec, workdir = prepared(tmp_path, arrays, example, evaluation=evaluation)
+    phase, polls = "", 0
+
+    def watch(event):
+        nonlocal phase
+        phase = event["phase"] if event["type"] == "phase" else phase
+
+    def stop():
+        nonlocal polls
+        polls += phase == "evaluating"
+        return polls > 2
+
+    with pytest.raises(Stopped):
+        run(spec, workdir, watch, stop)
+    events = []
+    report = run(spec, workdir, events.append)
+    assert not [event for event in events if event["type"] == "epoch"]
+    assert not [event for event in events if event["type"] == "preview"], "the baseline is done"
+    (tmp_path / "again").mkdir()
+    whole = run(*prepared(tmp_path / "again", arrays, example, evaluation=evaluation), lambda _: None)
+    assert report.before == whole.before
+    assert report.after == whole.after
+    assert report.cost.phases["evaluating"].fb == whole.cost.phases["evaluating"].fb
+    states = [event for event in events if event["type"] == "state"]
+    assert all((event["epoch"], event["step"]) > (2, 0) for event in states), "further than any state of training"
+
+
+def test_the_diagnosis_is_in_the_report_for_both_sides(tmp_path, arrays, example):
+    spec, workdir = prepared(tmp_path, arrays, example, evaluation={"suite": "agarwal", "samples": 30})
+    report = run(spec, workdir, lambda _: None)
+    for side in (report.before, report.after):
+        assert side.curve.images == 30
+        codes = {sign.code: sign for sign in side.diagnosis}
+        assert not codes["other-weights"].raised
+        assert codes["short-reach"].raised, "ten steps of 0.01 at eps 0.3"
+    assert "transfer-beats-gradients" in {sign.code for sign in report.after.diagnosis}
+    assert ("before", "short-reach") in {(sign.side, sign.code) for sign in report.diagnostics}
+    assert all(sign.raised for sign in report.diagnostics)
