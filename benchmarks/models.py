@@ -110,7 +110,7 @@ def cifar10() -> list[Subject]:
     hardened = _harden(CACHE / "cifar10", spec, checkpoint, CACHE / "cifar10.npz")
     x = torch.from_numpy(part["x_test"]).permute(0, 3, 1, 2).contiguous() / 255
     y = torch.from_numpy(part["y_test"]).long()
-    architecture = Sequential.model_validate({"sequential": CIFAR_LAYERS})
+    architecture = Sequential.model_validate({"layers": CIFAR_LAYERS})
     return [
         Subject("undefended CIFAR-10", architecture, checkpoint, x, y, 8 / 255),
         Subject("hardened CIFAR-10", architecture, hardened, x, y, 8 / 255),

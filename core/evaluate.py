@@ -82,6 +82,7 @@ def evaluate(
         for left in attack_images(model, bench, attack, threat, ledger.tallies[-1], ledger.place):
             later = _later_work(entries[number + 1 :], bench, ledger, correct, cascade=suite.cascade)
             done = _work_done(entries, ledger, bench) - left
+            ledger.batches += 1
             on_batch(done / max(done + left + later, 1e-9))
         ledger.place = None
     return ledger

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from core.data import ImageSet, hold_out, load_split, sample
-from core.errors import DataMismatchError, RunError
+from core.errors import DataMismatchError, RunError, UnsupportedError
 from core.evaluate import Bench
 from core.export import load_weights
 from core.matching import KeyMatch, count_classes, find_tensor, match_keys
@@ -110,6 +110,11 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
     suite = SUITES[spec.evaluation.suite](spec.threat, image)
     for attack, threat in suite.entries:
         attack.check(threat)
+    if spec.evaluation.corruptions and data.channels not in (1, 3):
+        raise UnsupportedError(
+            f"evaluation.corruptions needs grey or colour images, {data.source.filename} has {data.channels} channels",
+            "leave evaluation.corruptions out",
+        )
     train = held_out = None
     if spec.training is not None:
         train, held_out = hold_out(load_split(workdir, "train"), spec.training.held_out, spec.seed)

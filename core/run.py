@@ -203,10 +203,9 @@ class _Run:
 
         def save() -> None:
             account()
-            ledger.saves += 1
             ledger.save(path, self.spec.digest())
-            # a baseline comes before the first epoch, the last evaluation after the last: see how far a job has got
-            place = {"epoch": epochs if last else -1, "step": ledger.saves}
+            # how far the job has got: a baseline comes before the first epoch, the last evaluation after the last
+            place = {"epoch": epochs if last else -1, "step": ledger.batches}
             self.on_event({"type": "state", "file": path.name, "slot": path.name, **place})
 
         def on_progress(share: float) -> None:

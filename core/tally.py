@@ -89,7 +89,7 @@ class Ledger:
     place: Place | None = None  # within the last tally's attack; None: it is finished
     cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
-    saves: int = 0
+    batches: int = 0  # attacked so far, how far the evaluation has got
 
     def save(self, path: Path, digest: str) -> None:
         """Write to a temporary name and rename; ``digest`` says which evaluation this is."""
@@ -110,7 +110,7 @@ class Ledger:
             "randomised": self.randomised,
             "cost": asdict(self.cost),
             "seconds": self.seconds,
-            "saves": self.saves,
+            "batches": self.batches,
         }
         temporary = path.with_suffix(".tmp")
         path.parent.mkdir(exist_ok=True)
@@ -148,5 +148,5 @@ class Ledger:
             place,
             Cost(**header["cost"]),
             header["seconds"],
-            header["saves"],
+            header["batches"],
         )

@@ -17,8 +17,8 @@ from core.rng import Rng
 from core.threat import ThreatModel
 
 # stretches of the search: between two, fooled images leave, batches are filled up again, and the state is saved
-_EDGES = (0, 10, 50, 200, 500, 1000)
-_STRETCH = 1000
+_EDGES = (0, 10, 50, 200, 500)
+_STRETCH = 250
 _BLOCK = 100  # random numbers are drawn for so many queries at once
 
 
@@ -78,6 +78,6 @@ class Square(Attack):
         return [(end - begin + 1) / 2 for begin, end in self._stretches()]
 
     def _stretches(self) -> list[tuple[int, int]]:
-        edges = [*_EDGES, *range(2 * _STRETCH, self.queries, _STRETCH)]
+        edges = [*_EDGES, *range(_EDGES[-1] + _STRETCH, self.queries, _STRETCH)]
         edges = [edge for edge in edges if edge < self.queries] + [self.queries]
         return list(itertools.pairwise(edges))

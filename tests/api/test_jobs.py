@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 import torch
+from pyarrow import parquet
 from safetensors.torch import load as load_safetensors
 
 from core.report import Report
@@ -107,6 +108,30 @@ def test_a_broken_download_resumes(service, done):
     assert service.client.head(url, headers={"Range": "bytes=0-3"}).status_code == 200
     head = service.client.head(url)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(size), b"")
+
+
+def test_artifacts_are_listed_and_downloaded(service, done):
+    items = service.client.get(f"/jobs/{done}/artifacts").json()["items"]
+    assert [item["name"] for item in items] == ["checkpoint.pt", "checkpoint.safetensors", "images.parquet"]
+    answer = service.client.get(items[2]["href"])
+    assert hashlib.sha256(answer.content).hexdigest() == items[2]["sha256"]
+    assert len(answer.content) == items[2]["size"]
+    table = parquet.read_table(io.BytesIO(answer.content))
+    report = service.client.get(f"/jobs/{done}/report").json()
+    assert table.num_rows == report["images"]["count"]
+    assert sum(table["after_robust"].to_pylist()) == report["after"]["robust"]["correct"]
+    part = service.client.get(items[2]["href"], headers={"Range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, b"PAR1")
+    missing = service.client.get(f"/jobs/{done}/artifacts/weights.exe")
+    assert missing.status_code == 404
+    assert "images.parquet" in missing.json()["detail"]
+    assert service.client.get("/jobs/job_0/artifacts").status_code == 404
+
+
+def test_a_preview_comes_before_training(service, done):
+    items = service.client.get(f"/jobs/{done}/events", params={"limit": 1000}).json()["items"]
+    kinds = [item["data"].get("phase", item["type"]) for item in items]
+    assert kinds.index("baseline") < kinds.index("preview") < kinds.index("training")
 
 
 def test_events_as_pages_and_as_a_stream(service, done):

@@ -8,8 +8,12 @@ from pydantic import TypeAdapter
 
 from core.attacks import ATTACKS, AnyAttack, Attack
 from core.attacks.base import all_alike
+from core.attacks.pgd import PGD
+from core.attacks.transfer import Transfer
 from core.errors import UnsupportedError
+from core.models.base import ImageShape
 from core.models.classifier import Classifier
+from core.models.fmnist_cnn import FMNISTCNN
 from core.projections import norm_of
 from core.rng import Rng
 from core.threat import ThreatModel
@@ -134,3 +138,16 @@ def test_the_base_class_does_not_trust_the_attack(network, batch):
 
     x_adv = perturb(Cheater(), network, batch, THREATS[0])
     assert (norm_of(x_adv - batch[0][:32], "linf") <= 0.1 + 1e-6).all()
+
+
+def test_a_transfer_attack_crafts_on_its_surrogate(network, batch):
+    """Its examples are the inner attack's on the surrogate, and the attacked model's gradients are not asked for."""
+    torch.manual_seed(0)
+    other = Classifier(FMNISTCNN().build(10, ImageShape(1, 28, 28))).eval()
+    attack = Transfer(attack=PGD(steps=5), surrogate=other)
+    x_adv = perturb(attack, network, batch, THREATS[0])
+    assert torch.equal(x_adv, perturb(PGD(steps=5), other, batch, THREATS[0]))
+    network.cost.fb = 0
+    perturb(attack, network, batch, THREATS[0])
+    assert network.cost.fb == 0
+    assert "transfer" not in ATTACKS

@@ -234,3 +234,20 @@ def test_the_diagnosis_is_in_the_report_for_both_sides(tmp_path, arrays, example
     assert "transfer-beats-gradients" in {sign.code for sign in report.after.diagnosis}
     assert ("before", "short-reach") in {(sign.side, sign.code) for sign in report.diagnostics}
     assert all(sign.raised for sign in report.diagnostics)
+
+
+def test_dying_after_the_suite_again_and_again_is_no_progress(tmp_path, arrays, example):
+    """Else a job that always dies in its diagnosis would be tried for ever."""
+    spec, workdir = prepared(tmp_path, arrays, example, evaluation={"samples": 60, "diagnose": False})
+    places = []
+    for _ in range(2):
+
+        def die_after_the_state(event):
+            if event["type"] == "state":
+                places.append((event["epoch"], event["step"]))
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            run(spec, workdir, die_after_the_state)
+    assert places[1] == places[0]
+    assert places[0] > (-1, -1)

@@ -57,6 +57,28 @@ def test_kill_9_of_the_child(files, expected, tmp_path):
         assert "killed by signal 9" in lost[0]["data"]["detail"]
 
 
+def test_kill_9_within_an_attack_of_the_last_evaluation(files, tmp_path):
+    """Training is not repeated, and the report is that of an uninterrupted run."""
+    evaluation = {"suite": "standard", "samples": 60, "batch_size": 20, "diagnose": False}
+    spec = {**SPEC, "training": {**SPEC["training"], "epochs": 1}, "evaluation": evaluation}
+    with Service(tmp_path / "data", lease_seconds=3) as service:
+        calm = service.submit(*files, spec)
+        service.wait(calm)
+        job = service.submit(*files, spec)
+        service.until(job, "phase", phase="evaluating")
+        deadline = time.monotonic() + 60
+        while (service.job(job)["progress"]["fraction"] or 0) < 0.9 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(children(service.process.pid)[0], signal.SIGKILL)
+        assert service.wait(job)["state"] == "succeeded"
+        assert service.job(job)["attempt"] == 2
+        assert epochs(service, job) == [1]
+        first, second = (service.client.get(f"/jobs/{each}/report").json() for each in (calm, job))
+        assert first["before"] == second["before"]
+        assert first["after"] == second["after"]
+        assert first["output"]["sha256"] == second["output"]["sha256"]
+
+
 def test_kill_9_of_the_service(files, expected, tmp_path):
     service = Service(tmp_path / "data", lease_seconds=3).start()
     job = service.submit(*files, SPEC)

@@ -1,0 +1,57 @@
+"""Peak memory of single attacks, each contender in a process of its own: what it adds to the network's own pass.
+
+``python -m benchmarks.memory CONTENDER ATTACK`` measures one and prints megabytes.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from benchmarks.attacks import BATCH, OURS, ours, peers
+from benchmarks.models import fashion_mnist
+
+COUNT = 500
+CONTENDERS = ("temper", "torchattacks", "foolbox", "art")
+ATTACKS = ("PGD-10", "APGD-CE, 50 steps", "Square, 500 queries")
+
+
+def added(contender: str, attack: str) -> float:
+    """Megabytes by which the peak grows over that of loading everything and one forward pass of a batch."""
+    warnings.simplefilter("ignore")
+    subject = fashion_mnist()[1]
+    craft = ours(OURS[attack], subject) if contender == "temper" else peers(attack, subject)[contender]
+    x, y, ids = subject.x[:COUNT], subject.y[:COUNT], torch.arange(COUNT)
+    with torch.no_grad():
+        subject.network()(x[:BATCH])
+    before = _resident()
+    for part in zip(x.split(BATCH), y.split(BATCH), ids.split(BATCH), strict=True):
+        craft(*part, 0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+
+def _resident() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def main() -> None:
+    """One table."""
+    print("\npeak memory over the idle process, hardened Fashion-MNIST, batches of 250")
+    for attack in ATTACKS:
+        cells = []
+        for contender in CONTENDERS:
+            command = [sys.executable, "-m", "benchmarks.memory", contender, attack]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+            if answer.returncode == 0:
+                cells.append(f"{contender} {float(answer.stdout.split()[-1]):.0f} MB")
+        print(f"  {attack:20} {', '.join(cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    print(added(sys.argv[1], sys.argv[2]))
