@@ -1,4 +1,4 @@
-"""Single attacks: images a second, robust accuracy and memory, against torchattacks, foolbox and ART in one run.
+"""Single attacks on the CPU: images a second and robust accuracy, against torchattacks, foolbox and ART in one run.
 
 Every contender gets the same weights, images and batches; rounds are interleaved, and medians are compared.
 Ours gets the network wrapped as the engine wraps it (channels_last); peers get it as they would from a user.
@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescent, SquareAttack
     from art.estimators.classification import PyTorchClassifier
 
-COUNT, BATCH, ROUNDS = 500, 250, 3
+COUNT, BATCH, ROUNDS = 250, 250, 3
 Craft = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 OURS: dict[str, Attack] = {
@@ -105,9 +105,8 @@ def measure(name: str, subject: Subject) -> None:
                 correct[key].append((net(adversarial).argmax(1) == y).float().mean().item())
     rates = {key: COUNT / statistics.median(values) for key, values in seconds.items()}
     best = max(rate for key, rate in rates.items() if key != "temper")
-    print(
-        f"\n{name} on {subject.name}, {COUNT} images, median of {ROUNDS}: {rates['temper'] / best:.1f}x the best peer"
-    )
+    where = f"{COUNT} images, {torch.get_num_threads()} threads, median of {ROUNDS}"
+    print(f"\n{name} on {subject.name}, {where}: {rates['temper'] / best:.1f}x the best peer")
     for key, rate in rates.items():
         print(
             f"  {key:14}{rate:8.1f} images/s   robust accuracy {100 * statistics.mean(correct[key]):.2f}%", flush=True

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import warnings
@@ -17,7 +16,6 @@ from benchmarks.attacks import BATCH, OURS, ours, peers
 from benchmarks.models import fashion_mnist
 
 COUNT = 500
-CONTENDERS = ("temper", "torchattacks", "foolbox", "art")
 ATTACKS = ("PGD-10", "APGD-CE, 50 steps", "Square, 500 queries")
 
 
@@ -29,15 +27,15 @@ def added(contender: str, attack: str) -> float:
     x, y, ids = subject.x[:COUNT], subject.y[:COUNT], torch.arange(COUNT)
     with torch.no_grad():
         subject.network()(x[:BATCH])
-    before = _resident()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     for part in zip(x.split(BATCH), y.split(BATCH), ids.split(BATCH), strict=True):
         craft(*part, 0)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return _status("VmHWM") - before
 
 
-def _resident() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+def _status(field: str) -> float:
+    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0]) / 1024
 
 
 def main() -> None:
@@ -45,11 +43,10 @@ def main() -> None:
     print("\npeak memory over the idle process, hardened Fashion-MNIST, batches of 250")
     for attack in ATTACKS:
         cells = []
-        for contender in CONTENDERS:
+        for contender in ("temper", *peers(attack, fashion_mnist()[0])):
             command = [sys.executable, "-m", "benchmarks.memory", contender, attack]
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
-            if answer.returncode == 0:
-                cells.append(f"{contender} {float(answer.stdout.split()[-1]):.0f} MB")
+            answer = subprocess.run(command, capture_output=True, text=True, check=True)
+            cells.append(f"{contender} {float(answer.stdout.split()[-1]):.0f} MB")
         print(f"  {attack:20} {', '.join(cells)}", flush=True)
 
 

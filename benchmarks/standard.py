@@ -7,7 +7,6 @@ Both get the same weights and images; ours also verifies every adversarial examp
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 import warnings
@@ -82,7 +81,6 @@ def lines(subject: Subject) -> Iterator[str]:
     mine = ours(subject)
     where = f"{DEVICE}, {torch.get_num_threads()} threads"
     yield f"\nstandard on {subject.name}, {COUNT} images, linf {subject.eps:.4g}, {where}"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if "TEMPER_AUTOATTACK" not in os.environ:
         yield from (f"  {name:8} {s:8.1f} s  accuracy {a:.2%}" for name, (s, a) in mine.items())
         yield "  TEMPER_AUTOATTACK is not set: no comparison"
@@ -93,8 +91,6 @@ def lines(subject: Subject) -> Iterator[str]:
         yield f"  {name:8} {seconds:8.1f} s  {accuracy:7.2%}   official {other[0]:8.1f} s  {other[1]:7.2%}"
     total, other_total = (sum(seconds for seconds, _ in side.values()) for side in (mine, theirs))
     yield f"  {'all':8} {total:8.1f} s            official {other_total:8.1f} s: {other_total / total:.1f}x"
-    peak_after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    yield f"  peak resident memory {peak:.0f} MB, {peak_after:.0f} MB once the official code has run"
 
 
 def main() -> None:

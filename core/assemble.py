@@ -46,7 +46,8 @@ def assemble(
     return Report(
         verdict=judge(
             suite=spec.evaluation.suite,
-            num_classes=inputs.num_classes,
+            threat=inputs.headline,
+            chance=inputs.chance,
             before=before.side,
             after=after.side if after else None,
             change=change,

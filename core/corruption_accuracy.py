@@ -17,15 +17,23 @@ SEVERITIES = (1, 2, 3, 4, 5)
 PASSES = len(CORRUPTIONS) * len(SEVERITIES)
 
 
-def corruption_accuracy(model: Classifier, bench: Bench, *, on_each: Callable[[], None] = lambda: None) -> Corruptions:
-    """All corruptions at all severities; ``on_each`` is called after each of the 95 and may raise Stopped."""
-    results = []
+def corruption_accuracy(
+    model: Classifier, bench: Bench, done: dict[str, list[float]], *, on_each: Callable[[], None] = lambda: None
+) -> Corruptions:
+    """All corruptions at all severities.
+
+    Args:
+        done: accuracies by corruption, so far; what is in it is not measured again, and what is measured is added.
+        on_each: called after each corruption.
+    """
     for name in CORRUPTIONS:
-        shares = []
-        for severity in SEVERITIES:
-            shares.append(_accuracy(model, bench, name, severity))
+        if name not in done:
+            done[name] = [_accuracy(model, bench, name, severity) for severity in SEVERITIES]
             on_each()
-        results.append(CorruptionAccuracy(name=name, accuracy=tuple(shares), mean=float(np.mean(shares))))
+    results = [
+        CorruptionAccuracy(name=name, accuracy=tuple(done[name]), mean=float(np.mean(done[name])))
+        for name in CORRUPTIONS
+    ]
     means = {result.name: result.mean for result in results}
     return Corruptions(
         images=len(bench.images),
@@ -39,7 +47,7 @@ def corruption_accuracy(model: Classifier, bench: Bench, *, on_each: Callable[[]
 def _accuracy(model: Classifier, bench: Bench, name: str, severity: int) -> float:
     purpose = derive_seed(bench.seed, "corruption", name, severity)
     correct = 0
-    with frozen(model), torch.inference_mode():
+    with frozen(model), torch.no_grad():
         for _, x, y, ids in bench.batches(np.arange(len(bench.images))):
             corrupted = corrupt(name, x, severity, Rng.for_images(purpose, ids))
             correct += int((model(corrupted).argmax(1) == y).sum())

@@ -69,6 +69,12 @@ def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
     return images.choose(np.sort(drawn))
 
 
+def some(images: ImageSet, count: int, seed: int) -> Ids:
+    """Positions of at most ``count`` images, drawn by the seed and in random order: the ids may be sorted by class."""
+    drawn = np.random.default_rng(derive_seed(seed, "some")).permutation(len(images))
+    return drawn[:count]
+
+
 def hold_out(train: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split into (training, held-out); at most a tenth is held out, and at least one image."""
     count = max(1, min(count, len(train) // 10))

@@ -21,6 +21,7 @@ from core.attacks.noise import Noise
 from core.attacks.pgd import PGD
 from core.attacks.square import Square
 from core.attacks.transfer import Transfer
+from core.data import some
 from core.evaluate import Bench, survivors
 from core.models.classifier import Classifier
 from core.planted import plant
@@ -65,21 +66,21 @@ def diagnose(
     surrogate: Classifier | None = None,
     on_check: Callable[[], None] = lambda: None,
 ) -> tuple[Sign, ...]:
-    """All checks on the first 200 images, the raised ones and the others.
+    """All checks on 200 images drawn by the seed, the raised ones and the others.
 
     Args:
         deployed: the checkpoint that ships, loaded anew; None skips the comparison.
         surrogate: another model whose adversarial examples are tried on this one; None skips that.
         on_check: called after each check; may raise Stopped.
     """
-    count = min(IMAGES, len(bench.images))
+    rows = some(bench.images, IMAGES, bench.seed)
     correct = clean_mask(ledger, bench)
     robust = correct.copy()
     for tally, entry in zip(ledger.tallies, entries, strict=True):
         if counts(entry, headline):
             robust &= ~tally.fooled
-    part = replace(bench, images=bench.images.choose(np.arange(count)))
-    case = Case(model, part, entries, headline, correct[:count], robust[:count], ledger.randomised, deployed, surrogate)
+    part = replace(bench, images=bench.images.choose(rows))
+    case = Case(model, part, entries, headline, correct[rows], robust[rows], ledger.randomised, deployed, surrogate)
     raised = []
     for sign in _checks(case):
         raised.append(sign)
@@ -90,7 +91,7 @@ def diagnose(
 
 
 def _checks(case: Case) -> Iterator[Sign]:
-    yield signs.other_weights(case.model, case.deployed, case.bench)
+    yield signs.other_weights(case.model, case.deployed, case.bench, randomised=case.randomised)
     yield signs.training_mode(case.model)
     yield signs.randomised(case.randomised)
     yield from signs.of_gradients(case.model, case.bench, case.correct, case.headline)
@@ -119,7 +120,7 @@ def _of_attacks(case: Case) -> Iterator[Sign]:
         ("black-box-beats-gradients", Square(queries=500), "the Square attack, which sees no gradient"),
     ]
     if case.surrogate is not None:
-        transfer = Transfer(attack=PGD(steps=20), surrogate=case.surrogate)
+        transfer = Transfer(surrogate=case.surrogate)
         others.append(("transfer-beats-gradients", transfer, "examples made on the other side's model"))
     for code, attack, words in others:
         fooled = int((white & ~case.standing(white, attack)).sum())
@@ -150,15 +151,23 @@ def _whole_box(case: Case) -> ThreatModel:
 
 
 def _gradient_attack(case: Case) -> Attack:
-    """The suite's own attack by many gradient steps, the first that counts; PGD-20 where it has none."""
-    many = (APGD, PGD)
-    own = [entry.attack for entry in case.entries if isinstance(entry.attack, many) and counts(entry, case.headline)]
+    """The suite's own attack by many gradient steps, the first that counts and can reach eps; else PGD-20.
+
+    One that cannot reach eps has a sign of its own; what it misses says nothing of the model.
+    """
+    own = [
+        attack
+        for attack, threat in case.entries
+        if isinstance(attack, (APGD, PGD))
+        and counts(Entry(attack, threat), case.headline)
+        and signs.reach_of(attack, case.headline) >= case.headline.eps
+    ]
     return own[0] if own else PGD(steps=20, step_size="eps/4")
 
 
 def _with_more_steps(attack: Attack) -> Attack:
     if isinstance(attack, (APGD, PGD)):
-        return attack.model_copy(update={"steps": min(5 * attack.steps, 200)})
+        return attack.model_copy(update={"steps": max(attack.steps, min(5 * attack.steps, 200))})
     return attack
 
 

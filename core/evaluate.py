@@ -64,10 +64,7 @@ def evaluate(
     Raises: BadLogitsError if the model returns anything but one finite logit for each class.
     """
     ledger = ledger or Ledger()
-    if ledger.predictions is None:
-        ledger.predictions = predict(model, bench)
-        ledger.randomised = is_randomised(model, bench)
-    correct = ledger.predictions == bench.labels
+    correct = predict_once(model, bench, ledger) == bench.labels
     entries = entries_for(suite, randomised=ledger.randomised)
     for number, (attack, threat) in enumerate(entries):
         if number < len(ledger.tallies) - 1 or (number < len(ledger.tallies) and ledger.place is None):
@@ -82,10 +79,18 @@ def evaluate(
         for left in attack_images(model, bench, attack, threat, ledger.tallies[-1], ledger.place):
             later = _later_work(entries[number + 1 :], bench, ledger, correct, cascade=suite.cascade)
             done = _work_done(entries, ledger, bench) - left
-            ledger.batches += 1
+            ledger.steps += 1
             on_batch(done / max(done + left + later, 1e-9))
         ledger.place = None
     return ledger
+
+
+def predict_once(model: Classifier, bench: Bench, ledger: Ledger) -> Integers:
+    """The clean predictions, made at the first call and kept in the ledger."""
+    if ledger.predictions is None:
+        ledger.predictions = predict(model, bench)
+        ledger.randomised = is_randomised(model, bench)
+    return ledger.predictions
 
 
 def entries_for(suite: Suite, *, randomised: bool) -> tuple[Entry, ...]:
@@ -135,13 +140,16 @@ def attack_images(
             place.done[:] = False
         place.wave, place.run = place.wave + 1, 0
         place.last.clear()
+    if (tally.queries[tally.attacked] == 0).any():
+        raise AssertionError(f"attack {attack.name!r} left out images that it was to attack")
 
 
 def _waves(attack: Attack, bench: Bench, rows: Ids) -> list[Ids]:
     if not attack.carries_on:
         return [rows]
+    # of images alone, not of the batch: a saved place must mean the same on another device
     image_bytes = 4 * int(np.prod(bench.images.pixels.shape[1:]))
-    return list(chunks(rows, max(bench.batch_size, _WAVE_BYTES // image_bytes)))
+    return list(chunks(rows, max(1, _WAVE_BYTES // image_bytes)))
 
 
 def _last(place: Place, piece: Ids, x: Tensor) -> Tensor:
@@ -172,7 +180,7 @@ def predict(model: Classifier, bench: Bench) -> Integers:
     Raises: BadLogitsError if it returns anything but one finite logit for each class.
     """
     predictions = np.zeros(len(bench.images), np.int64)
-    with frozen(model), torch.inference_mode():
+    with frozen(model), torch.no_grad():
         for rows, x, _, _ in bench.batches(np.arange(len(bench.images))):
             logits = model(x)
             _check_logits(logits, len(x), bench.num_classes)
@@ -201,7 +209,7 @@ def _check_logits(logits: Tensor, count: int, num_classes: int) -> None:
 def is_randomised(model: Classifier, bench: Bench) -> bool:
     """Whether the same images get different logits from pass to pass."""
     x, _, _ = bench.images.batch(np.arange(min(64, len(bench.images))), bench.device)
-    with frozen(model), torch.inference_mode():
+    with frozen(model), torch.no_grad():
         passes = [model(x) for _ in range(_RANDOM_PASSES)]
     scale = passes[0].norm(dim=1).clamp_min(1e-12)
     return any(bool(((other - passes[0]).norm(dim=1) / scale > _RANDOM_DIFFERENCE).any()) for other in passes[1:])
@@ -226,8 +234,8 @@ class Proof(NamedTuple):
 def verify(model: Classifier, x_adv: Tensor, x: Tensor, y: Tensor, norm: str, eps: float | None) -> Proof:
     """Check adversarial examples once more and say which are misclassified.
 
-    The prediction is made anew at another batch size than the attack's, so no success rests on a numerical
-    accident of its batch. ``eps`` None: unbounded, only the box is checked.
+    The prediction is made anew at another batch size than the attack's (unless it is a single image), so no success
+    rests on a numerical accident of its batch. ``eps`` None: unbounded, only the box is checked.
 
     Raises: AssertionError if an example is not finite, outside the box or outside the ball: the attack is broken.
     """
@@ -236,8 +244,8 @@ def verify(model: Classifier, x_adv: Tensor, x: Tensor, y: Tensor, norm: str, ep
     distance = norm_of(x_adv - x, norm)
     if eps is not None and distance.max() > eps * (1 + _TOLERANCE) + _TOLERANCE:
         raise AssertionError(f"an adversarial example has {norm} norm {distance.max().item()}, over eps {eps}")
-    with frozen(model), torch.inference_mode():
-        logits = torch.cat([model(part) for part in torch.split(x_adv, len(x_adv) // 2 + 1)])
+    with frozen(model), torch.no_grad():
+        logits = torch.cat([model(part) for part in torch.split(x_adv, (len(x_adv) + 1) // 2)])
     if not torch.isfinite(logits).all():
         raise BadLogitsError("the model returned NaN or infinite logits for adversarial examples inside [0, 1]")
     prediction = logits.argmax(1)

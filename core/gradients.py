@@ -26,11 +26,11 @@ def slope(model: nn.Module, x: Tensor, goal: Tensor, loss: Loss, *, samples: int
     images, so none depends on its batch. A model that cuts the graph has gradient 0 here; the diagnosis says so.
     Raises: BadLogitsError if a gradient is not finite.
     """
-    first = _one_slope(model, x, goal, loss)
-    if samples == 1:
-        return first
-    passes = [first, *(_one_slope(model, x, goal, loss) for _ in range(samples - 1))]
-    return Slope(*(torch.stack(parts).mean(0) for parts in zip(*passes, strict=True)))
+    total = _one_slope(model, x, goal, loss)
+    for _ in range(samples - 1):
+        another = _one_slope(model, x, goal, loss)
+        total = Slope(*(so_far + part for so_far, part in zip(total, another, strict=True)))
+    return Slope(*(part / samples for part in total)) if samples > 1 else total
 
 
 def _one_slope(model: nn.Module, x: Tensor, goal: Tensor, loss: Loss) -> Slope:

@@ -33,7 +33,7 @@ def _all_at_once(weight: Tensor, room: Tensor, gap: Tensor, norm: str) -> Tensor
     rate = weight * pace  # what a coordinate gains per unit of t while it has room
     t = torch.zeros_like(gap)
     for _ in range(_NEWTON_STEPS):
-        way = pace * t[:, None]
+        way = _way(pace, t)
         missing = gap - (weight * torch.minimum(way, room)).sum(1)
         speed = (rate * (way < room)).sum(1)
         step = torch.where(speed > 0, missing / speed.clamp_min(1e-30), 0.0).clamp_min(0)
@@ -42,7 +42,11 @@ def _all_at_once(weight: Tensor, room: Tensor, gap: Tensor, norm: str) -> Tensor
         if not moving.any():
             break
         t = torch.where(moving, t + step, t)
-    return torch.minimum(pace * t[:, None], room)
+    return torch.minimum(_way(pace, t), room)
+
+
+def _way(pace: Tensor, t: Tensor) -> Tensor:
+    return torch.where(pace > 0, pace * t[:, None], 0.0)  # t may be infinite where the plane is out of reach
 
 
 def _largest_first(weight: Tensor, room: Tensor, gap: Tensor) -> Tensor:

@@ -50,6 +50,12 @@ class Inputs:
         given = self.spec.evaluation.batch_size
         return given or _suitable_batch(self.device, self.image)
 
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess: one class of all, or always the largest class."""
+        shares = np.bincount(self.bench.labels) / len(self.images)
+        return max(1 / self.num_classes, float(shares.max()))
+
     def build(self) -> Classifier:
         """A fresh network behind the spec's normalisation, on the device."""
         net = self.spec.model.architecture.build(self.num_classes, self.image)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ import numpy as np
 from core.attacks.fgsm import FGSM
 from core.attacks.pgd import PGD
 from core.corruption_accuracy import PASSES, corruption_accuracy
+from core.corruptions import CORRUPTIONS
 from core.curve import accuracy_curve
+from core.data import some
 from core.diagnose import diagnose
-from core.evaluate import Bench, entries_for, evaluate
+from core.evaluate import Bench, entries_for, evaluate, predict_once
 from core.models.classifier import Classifier
 from core.report import Side
 from core.spec import EvaluationSpec
@@ -24,10 +25,9 @@ from core.summary import clean_mask, robust_mask, summarise
 from core.tally import Integers, Ledger, Mask, Tally
 from core.threat import ThreatModel
 
-SAVE_SECONDS = 30.0
-
 PREVIEW_IMAGES = 256
-_CURVE_FB, _DIAGNOSIS_FB = 45.0, 300.0  # on each of up to 200 images, for the estimate of time
+FEW = 200  # images for curve and diagnosis
+_CURVE_FB, _DIAGNOSIS_FB = 45.0, 300.0  # on each of these, for the estimate of time
 _CORRUPTION_FB = 1.0 * PASSES  # a forward pass and the corruption itself
 
 
@@ -65,7 +65,7 @@ class Outcome:
 
 def extra_fb(spec: EvaluationSpec, images: int) -> float:
     """Work beyond the suite, in FB."""
-    few = min(images, 200)
+    few = min(images, FEW)
     diagnosis = _DIAGNOSIS_FB * few if spec.diagnose else 0.0
     return _CURVE_FB * few + diagnosis + (_CORRUPTION_FB * images if spec.corruptions else 0.0)
 
@@ -78,74 +78,59 @@ def evaluate_side(
     spec: EvaluationSpec,
     *,
     ledger: Ledger,
-    save: Callable[[], None],
-    on_progress: Callable[[float], None],
+    on_step: Callable[[float], None],
     deployed: Classifier | None = None,
     surrogate: Classifier | None = None,
 ) -> Outcome:
-    """The suite, saved at least every half minute, then what the spec asks for beside it.
+    """The suite, then what the spec asks for beside it: curve, diagnosis, corruptions.
 
     Args:
-        ledger: where to go on from; ``save`` is called when it should be kept.
-        on_progress: told the fraction done; may raise Stopped, after which a saved ledger loses nothing.
+        ledger: where to go on from; it is filled in place, and holds together whenever ``on_step`` is called.
+        on_step: told the fraction done after each batch and each further result; may raise Stopped.
     """
-    rest = extra_fb(spec, len(bench.images))
-    suite_fb = len(bench.images) * sum(e.attack.fb_per_image(bench.num_classes) for e in suite.entries)
-    suite_share = suite_fb / max(suite_fb + rest, 1e-9)
-    last_save = time.monotonic()
+    images = len(bench.images)
+    rest = extra_fb(spec, images)
+    suite_fb = images * sum(e.attack.fb_per_image(bench.num_classes) for e in suite.entries)
+    fraction = suite_share = suite_fb / max(suite_fb + rest, 1e-9)
 
-    def on_batch(fraction: float) -> None:
-        nonlocal last_save
-        if time.monotonic() - last_save > SAVE_SECONDS:
-            save()
-            last_save = time.monotonic()
-        on_progress(suite_share * fraction)
-
-    evaluate(model, bench, suite, ledger=ledger, on_batch=on_batch)
-    save()
+    evaluate(model, bench, suite, ledger=ledger, on_batch=lambda share: on_step(suite_share * share))
     entries = entries_for(suite, randomised=ledger.randomised)
-    side = summarise(ledger, bench, suite, headline)
-    done = suite_share * 1.0
 
     def further(fb: float) -> None:
-        nonlocal done
-        done = min(1.0, done + (1 - suite_share) * fb / max(rest, 1e-9))
-        on_progress(done)
+        nonlocal fraction
+        fraction = min(1.0, fraction + fb / max(suite_fb + rest, 1e-9))
+        ledger.steps += 1
+        on_step(fraction)
 
-    few = min(len(bench.images), 200)
-    curve = accuracy_curve(model, bench, ledger, entries, headline)
-    further(_CURVE_FB * few)
-    signs = None
-    if spec.diagnose:
-        signs = diagnose(
-            model, bench, ledger, entries, headline,
-            deployed=deployed, surrogate=surrogate, on_check=lambda: further(_DIAGNOSIS_FB * few / 20),
-        )  # fmt: skip
+    extras, few = ledger.extras, min(images, FEW)
+    if "curve" not in extras:
+        curve = accuracy_curve(model, bench, ledger, entries, headline)
+        extras["curve"] = curve.model_dump(mode="json") if curve else None
+        further(_CURVE_FB * few)
+    if spec.diagnose and "diagnosis" not in extras:
+        signs = diagnose(model, bench, ledger, entries, headline, deployed=deployed, surrogate=surrogate)
+        extras["diagnosis"] = [sign.model_dump(mode="json") for sign in signs]
+        further(_DIAGNOSIS_FB * few)
     corruptions = None
     if spec.corruptions:
-        corruptions = corruption_accuracy(
-            model, bench, on_each=lambda: further(_CORRUPTION_FB * len(bench.images) / PASSES)
-        )
-    if ledger.predictions is None:
-        raise ValueError("nothing has been evaluated")
-    return Outcome(
-        side.model_copy(update={"curve": curve, "diagnosis": signs, "corruptions": corruptions}),
-        clean_mask(ledger, bench),
-        robust_mask(ledger, bench, entries, headline),
-        ledger.predictions,
-        ledger.tallies,
+        done = extras.setdefault("corruptions", {})
+        each = _CORRUPTION_FB * images / len(CORRUPTIONS)
+        corruptions = corruption_accuracy(model, bench, done, on_each=lambda: further(each))
+    clean, robust = clean_mask(ledger, bench), robust_mask(ledger, bench, entries, headline)
+    side = Side.model_validate(
+        {
+            **summarise(ledger, bench, suite, headline).model_dump(),
+            "curve": extras["curve"],
+            "diagnosis": extras.get("diagnosis"),
+            "corruptions": corruptions,
+        }
     )
+    return Outcome(side, clean, robust, predict_once(model, bench, ledger), ledger.tallies)
 
 
 def preview(model: Classifier, bench: Bench, headline: ThreatModel) -> Side:
     """A first answer on a few hundred images, within seconds: clean, FGSM, PGD-20."""
-    few = Bench(
-        bench.images.choose(np.arange(min(PREVIEW_IMAGES, len(bench.images)))),
-        bench.num_classes,
-        bench.seed,
-        bench.batch_size,
-        bench.device,
-    )
+    few = replace(bench, images=bench.images.choose(some(bench.images, PREVIEW_IMAGES, bench.seed)))
     suite = Suite((Entry(FGSM(), headline), Entry(PGD(steps=20, step_size="eps/4"), headline)))
     return summarise(evaluate(model, few, suite), few, suite, headline)
 

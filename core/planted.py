@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -78,7 +79,7 @@ def plant(model: Classifier, bench: Bench, attack: Attack, threat: ThreatModel, 
     planted = found = 0
     with frozen(model), torch.no_grad():
         for row in range(min(count, len(bench.images))):
-            x, _, ids = bench.images.batch(torch.tensor([row]).numpy(), bench.device)
+            x, _, ids = bench.images.batch(np.array([row]), bench.device)
             rng = Rng.for_images(derive_seed(bench.seed, "planted"), ids)
             read_out = _plant_one(features, x, threat, rng, bench.batch_size)
             if read_out is None:
@@ -91,21 +92,32 @@ def plant(model: Classifier, bench: Bench, attack: Attack, threat: ThreatModel, 
 
 def _plant_one(features: nn.Module, x: Tensor, threat: ThreatModel, rng: Rng, batch_size: int) -> _ReadOut | None:
     inner_ball = ThreatModel(norm=threat.norm, eps=_INNER_RADIUS * threat.eps)
-    points = [uniform_in_ball(x, inner_ball, rng.fork(draw)) for draw in range(_INNER)]
-    inner = torch.cat([x, *points])
     edge = _on_the_edge(x, threat, rng.fork("edge"))
-    values = torch.cat([features(part) for part in torch.split(torch.cat([inner, edge]), batch_size)])
-    f_inner, f_edge = values[:-1], values[-1]
-    centre = f_inner.mean(0)
-    spread = f_inner - centre
-    scatter = spread.T @ spread / len(f_inner)
-    ridge = _RIDGE * scatter.diagonal().mean() + 1e-12
-    weight = torch.linalg.solve(scatter + ridge * torch.eye(len(scatter), device=x.device), f_edge - centre)
-    weight = weight / weight.norm().clamp_min(1e-12)
+    parts = [features(torch.cat([x, edge]))]
+    for first in range(0, _INNER, batch_size):
+        draws = range(first, min(first + batch_size, _INNER))
+        parts.append(features(torch.cat([uniform_in_ball(x, inner_ball, rng.fork(draw)) for draw in draws])))
+    values = torch.cat(parts)
+    f_edge, f_inner = values[1], torch.cat([values[:1], values[2:]])
+    weight = _discriminant(f_inner.double(), f_edge.double()).to(f_inner.dtype)
     highest, score = (f_inner @ weight).max(), f_edge @ weight
     if score - highest <= 1e-4 * score.abs().clamp_min(1e-4):
         return None
     return _ReadOut(features, weight, score - _MARGIN * (score - highest))
+
+
+def _discriminant(inner: Tensor, edge: Tensor) -> Tensor:
+    """The direction that best tells ``edge`` (d,) from the points ``inner`` (n, d): inverse scatter times difference.
+
+    (S'S / n + r I)^-1 v = (v - S' (n r I + S S')^-1 S v) / r: a system of n equations, however many features.
+    """
+    centre = inner.mean(0)
+    spread, difference, n = inner - centre, edge - centre, len(inner)
+    ridge = _RIDGE * spread.square().mean() + 1e-12
+    gram = spread @ spread.T + n * ridge * torch.eye(n, device=inner.device, dtype=inner.dtype)
+    weight = (difference - spread.T @ torch.linalg.solve(gram, spread @ difference)) / ridge
+    length: Tensor = weight.norm()
+    return weight / length.clamp_min(1e-12)
 
 
 def _on_the_edge(x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:

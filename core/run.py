@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from core.assemble import assemble
 from core.cost import Cost
 from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped
+from core.evaluate import predict_once
 from core.export import load_exported, to_uploaded_form, write_checkpoints
 from core.inputs import Inputs, load_inputs
-from core.models.classifier import Classifier
+from core.models.classifier import Classifier, do_nothing
 from core.outcome import Outcome, evaluate_side, ledger_path, preview
 from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
@@ -29,6 +29,7 @@ from core.tally import Ledger
 from core.train import Trained, Trainer
 
 OnEvent = Callable[[dict[str, Any]], None]
+SAVE_SECONDS = 30.0  # between two saves of an evaluation
 _NEAR_CHANCE = 0.1  # clean accuracy less than this far on the way from chance to 1 is near chance
 
 
@@ -104,7 +105,6 @@ class _Run:
             self.costs["baseline"] = PhaseCost.model_validate(saved["cost"])
             before = Outcome.from_json(saved["outcome"])
         else:
-            self._preview(model)
             before = self._evaluate(model, "baseline", deployed=self.inputs.uploaded(self.workdir))
             self.on_event({"type": "result", "side": "before", **before.side.model_dump(mode="json")})
             content = {
@@ -115,14 +115,16 @@ class _Run:
             path.parent.mkdir(exist_ok=True)
             _write_atomically(path, json.dumps(content))
             self.on_event({"type": "state", "file": path.name, "slot": path.name, "epoch": 0, "step": 0})
-        self._check_baseline(before)
         return before
 
-    def _check_baseline(self, before: Outcome) -> None:
-        images = self.inputs.images
-        accuracy = before.side.clean.accuracy
-        shares = np.bincount(images.labels[images.ids]) / len(images)
-        chance = max(1 / self.inputs.num_classes, float(shares.max()))  # always naming one class reaches this
+    def _first_look(self, model: Classifier, ledger: Ledger) -> None:
+        """A first answer before the whole baseline, which may take long; it ends here if nothing was learnt."""
+        inputs, started = self.inputs, time.monotonic()
+        correct = predict_once(model, inputs.bench, ledger) == inputs.bench.labels
+        side = preview(model, inputs.bench, inputs.headline)
+        shown = side.model_dump(mode="json", include={"clean", "attacks", "robust"})
+        self.on_event({"type": "preview", "seconds": round(time.monotonic() - started, 2), **shown})
+        accuracy, chance = float(correct.mean()), inputs.chance
         if accuracy < chance + _NEAR_CHANCE * (1 - chance) and not self.spec.evaluation.allow_low_baseline:
             raise BaselineTooLowError(
                 f"clean accuracy of the uploaded checkpoint is {accuracy:.1%}, near chance ({chance:.1%})",
@@ -180,13 +182,6 @@ class _Run:
         load_exported(self.workdir, self.inputs.match, self.inputs.manifest, model.net)
         return model
 
-    def _preview(self, model: Classifier) -> None:
-        """A first answer before the whole evaluation, which may take long."""
-        started = time.monotonic()
-        side = preview(model, self.inputs.bench, self.inputs.headline)
-        shown = side.model_dump(mode="json", include={"clean", "attacks", "robust"})
-        self.on_event({"type": "preview", "seconds": round(time.monotonic() - started, 2), **shown})
-
     def _evaluate(
         self, model: Classifier, phase: str, *, deployed: Classifier, surrogate: Classifier | None = None
     ) -> Outcome:
@@ -195,39 +190,53 @@ class _Run:
         epochs = self.spec.training.epochs if self.spec.training and last else 0
         path = ledger_path(self.workdir.root / "state", "after" if last else "before")
         ledger = Ledger.restore(path, self.spec.digest())
-        started, cost, earlier = time.monotonic(), model.cost.copy(), (ledger.seconds, ledger.cost)
-
-        def account() -> None:
-            ledger.seconds = earlier[0] + time.monotonic() - started
-            ledger.cost = earlier[1] + (model.cost - cost)
+        models = [model] if surrogate is None else [model, surrogate]
+        started, earlier = time.monotonic(), (ledger.seconds, ledger.cost)
+        last_save = started
 
         def save() -> None:
-            account()
+            nonlocal last_save
             ledger.save(path, self.spec.digest())
+            last_save = time.monotonic()
             # how far the job has got: a baseline comes before the first epoch, the last evaluation after the last
-            place = {"epoch": epochs if last else -1, "step": ledger.batches}
+            place = {"epoch": epochs if last else -1, "step": ledger.steps}
             self.on_event({"type": "state", "file": path.name, "slot": path.name, **place})
 
-        def on_progress(share: float) -> None:
-            report(share, epochs)
-            if self.should_stop():
+        def on_step(fraction: float) -> None:
+            # booked with each step: what a kill undoes is not paid twice
+            ledger.seconds = earlier[0] + time.monotonic() - started
+            ledger.cost = sum((each.cost for each in models), earlier[1])
+            report(fraction, epochs)
+            stop_if_asked()
+            if time.monotonic() - last_save > SAVE_SECONDS:
                 save()
+
+        def stop_if_asked() -> None:
+            if self.should_stop():
                 raise Stopped
 
         inputs = self.inputs
-        outcome = evaluate_side(
-            model,
-            inputs.bench,
-            inputs.suite,
-            inputs.headline,
-            self.spec.evaluation,
-            ledger=ledger,
-            save=save,
-            on_progress=on_progress,
-            deployed=deployed,
-            surrogate=surrogate,
-        )
-        account()
+        # asked before every pass too: a batch of a slow network may take minutes
+        model.cost, model.on_forward = Cost(), stop_if_asked
+        try:
+            if not last and ledger.predictions is None:
+                self._first_look(model, ledger)
+            outcome = evaluate_side(
+                model,
+                inputs.bench,
+                inputs.suite,
+                inputs.headline,
+                self.spec.evaluation,
+                ledger=ledger,
+                on_step=on_step,
+                deployed=deployed,
+                surrogate=surrogate,
+            )
+        except Stopped:
+            save()
+            raise
+        finally:
+            model.on_forward = do_nothing
         self.costs[phase] = _phase_cost(ledger.seconds, ledger.cost)
         return outcome
 

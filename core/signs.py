@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attacks.base import Attack
 from core.attacks.i_fgsm import IFGSM
 from core.attacks.pgd import PGD
 from core.evaluate import Bench
@@ -33,9 +35,10 @@ _SATURATED = 104.0  # a logit gap from which float32 softmax has an exact 0, and
 
 def share(code: str, severity: Severity, count: int, total: int, threshold: float, evidence: str, meaning: str) -> Sign:
     """Raised if more than ``threshold`` of all images, and two at least, do what ``evidence`` says."""
+    count = max(count, 0)
     value = count / total if total else 0.0
     raised = count >= _AT_LEAST and value > threshold
-    sentence = f"{max(count, 0)} of {total} images {evidence}"
+    sentence = f"{count} of {total} images {evidence}"
     return Sign(
         code=code,
         raised=raised,
@@ -50,15 +53,16 @@ def _yes_or_no(code: str, severity: Severity, raised: bool, sentence: str) -> Si
     return Sign(code=code, raised=raised, severity=severity, value=None, threshold=None, sentence=sentence)
 
 
-def other_weights(model: Classifier, deployed: Classifier | None, bench: Bench) -> Sign:
-    """Is what was attacked what ships?"""
+def other_weights(model: Classifier, deployed: Classifier | None, bench: Bench, *, randomised: bool) -> Sign:
+    """Is what was attacked what ships? The weights, and unless they are random the outputs."""
     if deployed is None:
         return _yes_or_no("other-weights", "masking", False, "there is no shipped file to compare with")
     x, _, _ = bench.images.batch(np.arange(min(len(bench.images), bench.batch_size)), bench.device)
     ours, theirs = model.net.state_dict(), deployed.net.state_dict()
     same = ours.keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in ours.items())
-    with frozen(model), frozen(deployed), torch.inference_mode():
-        same = same and torch.allclose(model(x), deployed(x), rtol=1e-4, atol=1e-5)
+    if same and not randomised:
+        with frozen(model), frozen(deployed), torch.no_grad():
+            same = torch.allclose(model(x), deployed(x), rtol=1e-4, atol=1e-5)
     sentence = "the attacked network is the checkpoint" if same else "the attacked network is not the checkpoint's"
     return _yes_or_no("other-weights", "masking", not same, sentence)
 
@@ -85,12 +89,17 @@ def short_reach(entries: tuple[Entry, ...], headline: ThreatModel) -> Sign:
     """Can every attack's steps reach the border of its ball?"""
     short = []
     for attack, threat in entries:
-        if isinstance(attack, (PGD, IFGSM)):
-            reach = attack.steps * resolve_step_size(attack.step_size, eps=threat.eps, steps=attack.steps)
-            if reach < threat.eps * (1 - 1e-6):
-                short.append(f"{attack.name} goes {reach:.4g} in all {attack.steps} steps, eps is {threat.eps:.4g}")
+        if (reach := reach_of(attack, threat)) < threat.eps * (1 - 1e-6):
+            short.append(f"{attack.name} goes {reach:.4g} in all its steps, eps is {threat.eps:.4g}")
     words = "; ".join(short) or "every attack's steps can reach the border of its ball"
     return _yes_or_no("short-reach", "weak", bool(short), words)
+
+
+def reach_of(attack: Attack, threat: ThreatModel) -> float:
+    """How far an attack's steps can go altogether; infinite where it chooses its own."""
+    if not isinstance(attack, (PGD, IFGSM)):
+        return math.inf
+    return attack.steps * resolve_step_size(attack.step_size, eps=threat.eps, steps=attack.steps)
 
 
 def planted_missed(planted: int, found: int, attack: str) -> Sign:

@@ -89,7 +89,8 @@ class Ledger:
     place: Place | None = None  # within the last tally's attack; None: it is finished
     cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
-    batches: int = 0  # attacked so far, how far the evaluation has got
+    steps: int = 0  # batches attacked and further results made: how far the evaluation has got
+    extras: dict[str, Any] = field(default_factory=dict)  # curve, diagnosis, corruptions, as JSON
 
     def save(self, path: Path, digest: str) -> None:
         """Write to a temporary name and rename; ``digest`` says which evaluation this is."""
@@ -110,7 +111,8 @@ class Ledger:
             "randomised": self.randomised,
             "cost": asdict(self.cost),
             "seconds": self.seconds,
-            "batches": self.batches,
+            "steps": self.steps,
+            "extras": self.extras,
         }
         temporary = path.with_suffix(".tmp")
         path.parent.mkdir(exist_ok=True)
@@ -148,5 +150,6 @@ class Ledger:
             place,
             Cost(**header["cost"]),
             header["seconds"],
-            header["batches"],
+            header["steps"],
+            header["extras"],
         )

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from core.report import Change, Side, Sign, Verdict
 from core.suites import STRONG
+from core.threat import ThreatModel
 
 _LITTLE = 0.05  # robust accuracy this close to chance is little or none
 _SIGNIFICANT = 0.05
+_ENOUGH = 100  # images, for a verdict of robust
 
 
-def judge(*, suite: str, num_classes: int, before: Side, after: Side | None, change: Change | None) -> Verdict:
+def judge(
+    *, suite: str, threat: ThreatModel, chance: float, before: Side, after: Side | None, change: Change | None
+) -> Verdict:
     """One word for the model that ships (the uploaded one, if nothing was trained), and why.
 
     ``brittle``: little robustness, or no real gain. ``suspect``: a sign of gradient masking was raised. ``robust``:
-    neither, under a strong suite and with the diagnosis made. ``unverified``: everything else.
+    neither, under a strong suite, on enough images and with the diagnosis made. ``unverified``: everything else.
+    ``chance`` is the accuracy of a guess: one class in all, or the largest class.
     """
     side = after or before
-    if reasons := _brittle(side, change, num_classes):
+    if reasons := _brittle(side, change, chance):
         return Verdict(kind="brittle", reasons=tuple(reasons))
     signs = [sign for sign in side.diagnosis or () if sign.raised]
     if masking := [_say(sign) for sign in signs if sign.severity == "masking"]:
         return Verdict(kind="suspect", reasons=tuple(masking))
-    missing = _missing(suite, side, signs)
+    missing = _missing(suite, threat, side, signs)
     if missing:
         return Verdict(kind="unverified", reasons=tuple(missing))
     return Verdict(
@@ -34,12 +39,12 @@ def judge(*, suite: str, num_classes: int, before: Side, after: Side | None, cha
     )
 
 
-def _brittle(side: Side, change: Change | None, num_classes: int) -> list[str]:
+def _brittle(side: Side, change: Change | None, chance: float) -> list[str]:
     reasons = []
-    if side.robust.ci95[0] <= 1 / num_classes + _LITTLE:
+    if side.robust.ci95[0] <= chance + _LITTLE:
         reasons.append(
             f"robust accuracy is {side.robust.accuracy:.1%} ({side.robust.correct} of {side.robust.total}), "
-            f"little above chance ({1 / num_classes:.1%})"
+            f"little above chance ({chance:.1%})"
         )
     if change is not None and (change.robust.delta <= 0 or change.robust.p_value >= _SIGNIFICANT):
         reasons.append(
@@ -49,13 +54,17 @@ def _brittle(side: Side, change: Change | None, num_classes: int) -> list[str]:
     return reasons
 
 
-def _missing(suite: str, side: Side, signs: list[Sign]) -> list[str]:
+def _missing(suite: str, threat: ThreatModel, side: Side, signs: list[Sign]) -> list[str]:
     missing = []
     if suite not in STRONG:
         missing.append(
             f"suite {suite!r} is not a strong evaluation: gradient masking could hide weaknesses from it, "
             "so this is an upper bound of the robust accuracy"
         )
+    if threat.eps == 0:
+        missing.append("eps is 0: nothing was attacked")
+    if side.robust.total < _ENOUGH:
+        missing.append(f"{side.robust.total} image(s) are too few to judge by; take {_ENOUGH} at least")
     if side.diagnosis is None:
         missing.append("the diagnosis was left out (evaluation.diagnose)")
     return missing + [_say(sign) for sign in signs if sign.severity == "weak"]

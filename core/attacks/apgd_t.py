@@ -30,7 +30,8 @@ class TargetedAPGD(Attack):
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng, run: Run) -> Found:
         """One target; see the base class."""
-        target = likeliest_others(model(x), y, run.number + 1)[:, run.number]
+        logits = model(x)
+        target = likeliest_others(logits, y, min(self.targets, logits.shape[1] - 1))[:, run.number]
         found = auto_pgd(model, x, torch.stack([y, target], 1), threat, targeted_dlr, rng, steps=self.steps)
         return Found(found.x_adv, found.queries + 1)
 

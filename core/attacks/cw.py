@@ -16,17 +16,17 @@ from core.rng import Rng
 from core.threat import Norm, ThreatModel
 
 _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8  # Adam's own
-_INSIDE = 1 - 1e-6  # tanh reaches the sides of the box only at infinity
+_INSIDE = 0.999  # at the sides of the box tanh is flat, and a black pixel would not move
 
 
 class CW(Attack):
     """Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section VI.A, with its loss f6.
 
     Minimises |x_adv - x|^2 + c * max(-margin, 0) over w, where x_adv = (tanh(w) + 1) / 2, by Adam; c is searched for
-    each image. An example counts once its norm is within eps.
+    each image. An image leaves once its norm is within eps.
     """
 
-    title: ClassVar[str] = "Carlini and Wagner's l2 attack: the smallest norm that fools"
+    title: ClassVar[str] = "Carlini and Wagner's l2 attack: penalised descent to small norms"
     paper: ClassVar[str] = "https://arxiv.org/abs/1608.04644"
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
 

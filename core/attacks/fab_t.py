@@ -26,7 +26,8 @@ class TargetedFAB(Attack):
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, rng: Rng, run: Run) -> Found:
         """One target; see the base class."""
-        target = likeliest_others(model(x), y, run.number + 1)[:, run.number]
+        logits = model(x)
+        target = likeliest_others(logits, y, min(self.targets, logits.shape[1] - 1))[:, run.number]
         found = nearest_boundary(model, x, x, y, threat.norm, steps=self.steps, target=target, enough=threat.eps)
         return Found(found.x_adv, found.queries + 1)
 

@@ -67,7 +67,7 @@ def first_patches(x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     signs = torch.where(rng.fork("signs").uniform(channels, rows, columns) < 0.5, -1.0, 1.0)
     upright = rng.fork("upright").uniform(rows, columns)[:, None] < 0.5
-    pattern = _pattern(side, threat.norm).to(x.device)
+    pattern = _pattern(side, threat.norm, x.device)
     tiles = torch.where(upright[..., None, None], pattern, pattern.T) * signs[..., None, None]
     delta = torch.zeros_like(x)
     tiled = tiles.transpose(3, 4).reshape(len(x), channels, rows * side, columns * side)
@@ -86,7 +86,7 @@ def patched(best: Tensor, x: Tensor, threat: ThreatModel, draws: Draws, query: i
     source = _inside(draws.place(query, 1, room), side, x)
     delta = best - x
     windows = _windows(draws.place(query, 0, room), side, delta)
-    pattern = _pattern(side, threat.norm).to(x.device)
+    pattern = _pattern(side, threat.norm, x.device)
     old = delta[windows]
     turned = torch.where(per_image(draws.upright(query)), pattern, pattern.T)
     new = turned * draws.signs(query) + old / (_size(old, threat.norm) + _TINY)
@@ -134,13 +134,13 @@ def _onto_sphere(delta: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _pattern(side: int, norm: str) -> Tensor:
+def _pattern(side: int, norm: str, device: torch.device) -> Tensor:
     """Two opposite pyramids, one above the other, of unit norm, (side, side): eq. 2 of the paper."""
     power = 2 if norm == "l2" else 4
     upper, lower = _pyramid(side // 2, side, power), _pyramid(side - side // 2, side, power)
     pattern = torch.cat([upper, -lower])
     size: Tensor = pattern.norm(p=2 if norm == "l2" else 1)
-    return pattern / size
+    return (pattern / size).to(device)
 
 
 def _pyramid(height: int, width: int, power: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,9 +31,11 @@ class Classifier(nn.Module):
         self.register_buffer("mean", _channels(mean or [0.0]), persistent=False)
         self.register_buffer("std", _channels(std or [1.0]), persistent=False)
         self.cost = Cost()
+        self.on_forward: Callable[[], None] = do_nothing
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes)."""
+        """Logits (n, classes). ``on_forward`` is called first; it may raise, to stop whatever asks."""
+        self.on_forward()
         self.cost.forwards += len(x)
         inputs = (x - self.mean) / self.std if self.normalises else x
         output = self.net(inputs.contiguous(memory_format=torch.channels_last))
@@ -49,6 +51,10 @@ class Classifier(nn.Module):
             self.cost.backward(examples, to_input=to_input, to_weights=to_weights)
 
         logits.register_hook(count)  # type: ignore[no-untyped-call]
+
+
+def do_nothing() -> None:
+    """What ``Classifier.on_forward`` does unless somebody watches."""
 
 
 def _channels(values: Sequence[float]) -> Tensor:
@@ -67,17 +73,21 @@ def first_logits(output: Any) -> Tensor:
 def frozen(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and no weight gradients inside; every module's and parameter's own flag restored after.
 
-    Restored one by one: a blanket ``model.train()`` would unfreeze a BatchNorm that was frozen on purpose.
+    Restored one by one: a blanket ``model.train()`` would unfreeze a BatchNorm that was frozen on purpose. Convolutions
+    run in full float32 on CUDA: with TF32's ten bits, predictions would depend on device and batch.
     """
+    tf32 = torch.backends.cudnn.allow_tf32
     training = model.training
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
+        torch.backends.cudnn.allow_tf32 = False
         model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield
     finally:
+        torch.backends.cudnn.allow_tf32 = tf32
         model.train(training)  # by its own method: some models drop caches of weights in it
         for module, mode in modes:
             module.training = mode

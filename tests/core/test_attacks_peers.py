@@ -112,7 +112,7 @@ def test_auto_pgd_agrees_with_torchattacks(loss, norm, name, eps, network, corre
     assert abs(survived.mean() - their_survived.mean()) <= 0.03
 
 
-@pytest.mark.parametrize(("norm", "name", "eps"), [("linf", "Linf", 0.015), ("l2", "L2", 0.4), ("l1", "L1", 5.0)])
+@pytest.mark.parametrize(("norm", "name", "eps"), [("linf", "Linf", 0.015), ("l2", "L2", 0.4)])
 def test_targeted_fab_agrees_with_torchattacks(norm, name, eps, network, correct):
     x, y, ids = (part[:60] for part in correct)
     _, survived = ours(TargetedFAB(steps=20), network, (x, y, ids), ThreatModel(norm=norm, eps=eps))

@@ -21,8 +21,13 @@ def bench_of(arrays, rows, batch_size):
 def test_all_corruptions_and_their_means(network, arrays):
     calls = []
     bench = bench_of(arrays, range(40), 16)
-    result = corruption_accuracy(network, bench, on_each=lambda: calls.append(1))
-    assert len(calls) == PASSES == 95
+    done = {}
+    result = corruption_accuracy(network, bench, done, on_each=lambda: calls.append(1))
+    assert len(calls) == 19
+    assert PASSES == 95
+    network.cost.forwards = 0
+    assert corruption_accuracy(network, bench, done) == result
+    assert network.cost.forwards == 0, "what is done is not measured again"
     assert [row.name for row in result.results] == list(CORRUPTIONS)
     by_name = {row.name: row.accuracy for row in result.results}
     assert all(len(values) == 5 for values in by_name.values())
@@ -41,6 +46,6 @@ def test_all_corruptions_and_their_means(network, arrays):
 
 def test_an_image_is_corrupted_alike_in_any_batch_and_order(network, arrays):
     rows = list(range(30))
-    one = corruption_accuracy(network, bench_of(arrays, rows, 30))
-    other = corruption_accuracy(network, bench_of(arrays, rows[::-1], 7))
+    one = corruption_accuracy(network, bench_of(arrays, rows, 30), {})
+    other = corruption_accuracy(network, bench_of(arrays, rows[::-1], 7), {})
     assert one == other

@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.attacks.apgd import APGD
+from core.attacks.apgd_t import TargetedAPGD
 from core.attacks.pgd import PGD
+from core.attacks.square import Square
 from core.data import ImageSet
 from core.diagnose import diagnose
 from core.errors import BadLogitsError
@@ -21,7 +24,9 @@ from core.models.fmnist_cnn import FMNISTCNN
 from core.models.sequential import Sequential
 from core.planted import plant
 from core.suites import Entry, Suite, quick
+from core.summary import summarise
 from core.threat import ThreatModel
+from core.verdict import judge
 from tests.core.test_dra import LAYERS
 
 CPU = torch.device("cpu")
@@ -131,7 +136,10 @@ def test_five_honest_models_raise_nothing(images, example, arrays, hardened):
 
 @pytest.mark.parametrize(("norm", "eps"), [("l2", 1.5), ("l1", 12.0)])
 def test_an_honest_model_raises_nothing_in_other_norms(norm, eps, images, hardened):
-    assert raised(signs_of(Classifier(hardened).eval(), images, threat=ThreatModel(norm=norm, eps=eps))) == set()
+    signs = signs_of(Classifier(hardened).eval(), images, threat=ThreatModel(norm=norm, eps=eps))
+    # fixed steps are weak in l1, and the report says so; that is not held against the model
+    weak = {"more-steps-help", "suite-too-weak"} if norm == "l1" else set()
+    assert raised(signs) <= weak
 
 
 # mutants
@@ -237,7 +245,7 @@ def test_steps_too_small_to_reach_the_border(images, hardened):
     signs = signs_of(Classifier(hardened).eval(), images, threat=wide, suite=suite)
     assert "short-reach" in raised(signs)
     assert raised(signs) & OWN == set()
-    assert "0.1 in all 10 steps, eps is 0.3" in signs["short-reach"].sentence
+    assert "0.1 in all its steps, eps is 0.3" in signs["short-reach"].sentence
 
 
 def test_an_attack_on_the_wrong_weights(images, hardened, example):
@@ -259,3 +267,42 @@ def test_a_planted_example_exists_and_is_found_by_gradients_only(images, hardene
     weak = plant(Classifier(hardened).eval(), bench, Noise(draws=20), LINF, count=10)
     assert weak.planted == strong.planted
     assert weak.found <= 0.3 * weak.planted, "an attack that looks nowhere must not find it"
+
+
+def test_a_weak_attack_is_not_held_against_the_model(images, hardened):
+    """Steps that are too short have a sign of their own; planted examples are sought by an attack that can reach."""
+    wide = ThreatModel(norm="linf", eps=0.3)
+    suite = Suite((Entry(PGD(steps=10, step_size=0.01), wide),))
+    signs = signs_of(Classifier(hardened).eval(), images, threat=wide, suite=suite)
+    assert not [sign.code for sign in signs.values() if sign.raised and sign.severity == "masking"]
+
+
+def test_a_randomised_model_is_not_taken_for_another(images, hardened):
+    model = Classifier(Masked(hardened, before=RandomShift())).eval()
+    other = Classifier(Masked(hardened, before=RandomShift())).eval()
+    assert not signs_of(model, images, deployed=other)["other-weights"].raised
+
+
+def test_the_verdict_of_real_models(arrays, hardened, example):
+    """The hardened one is robust, the undefended one brittle; behind a masking layer the same weights are suspect.
+
+    The suite is standard's, shortened; the real one is in the README.
+    """
+    rows = np.arange(100)
+    bench = Bench(ImageSet(arrays["x_test"][:, None], arrays["y_test"].astype(np.int64), rows), 10, 0, 50, CPU)
+    attacks = (APGD(name="apgd-ce", steps=30), TargetedAPGD(steps=20, targets=5), Square(queries=300))
+    suite = Suite(tuple(Entry(attack, LINF) for attack in attacks), cascade=True)
+    verdicts = {}
+    for name, net in {
+        "robust": hardened,
+        "brittle": example_net(example),
+        "suspect": Masked(hardened, before=Quantised()),
+    }.items():
+        model = Classifier(net).eval()
+        ledger = evaluate(model, bench, suite)
+        signs = diagnose(model, bench, ledger, suite.entries, LINF)
+        side = summarise(ledger, bench, suite, LINF).model_copy(update={"diagnosis": signs})
+        verdicts[name] = judge(suite="standard", threat=LINF, chance=0.15, before=side, after=None, change=None)
+    assert {name: verdict.kind for name, verdict in verdicts.items()} == {name: name for name in verdicts}
+    assert "withstand suite 'standard'" in verdicts["robust"].reasons[0]
+    assert "quantised-input" in " ".join(verdicts["suspect"].reasons)

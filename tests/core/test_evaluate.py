@@ -175,7 +175,7 @@ def change(gained, lost):
     ],
 )
 def test_the_verdict_never_says_more_than_the_numbers(before, after, paired, kind):
-    verdict = judge(suite="quick", num_classes=10, before=before, after=after, change=paired)
+    verdict = judge(suite="quick", threat=EPS, chance=0.1, before=before, after=after, change=paired)
     assert verdict.kind == kind
     assert verdict.reasons
 
@@ -194,6 +194,25 @@ def test_the_verdict_never_says_more_than_the_numbers(before, after, paired, kin
 )
 def test_robust_takes_a_strong_suite_and_a_clean_diagnosis(suite, diagnosis, kind):
     after = side(550, diagnosis=diagnosis)
-    verdict = judge(suite=suite, num_classes=10, before=side(0), after=after, change=change(550, 0))
+    verdict = judge(suite=suite, threat=EPS, chance=0.1, before=side(0), after=after, change=change(550, 0))
     assert verdict.kind == kind
-    assert judge(suite=suite, num_classes=10, before=after, after=None, change=None).kind == kind
+    assert judge(suite=suite, threat=EPS, chance=0.1, before=after, after=None, change=None).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("threat", "chance", "total", "kind"),
+    [
+        (EPS, 0.1, 1000, "robust"),
+        (ThreatModel(norm="linf", eps=0), 0.1, 1000, "unverified"),
+        (EPS, 0.1, 99, "unverified"),
+        (EPS, 0.1, 1, "unverified"),
+        (EPS, 0.9, 1000, "brittle"),
+    ],
+    ids=["enough", "eps 0", "few images", "one image", "one class dominates"],
+)
+def test_nothing_shown_is_not_robust(threat, chance, total, kind):
+    """All images survive, but that may mean nothing."""
+    count = Count.of(int(0.9 * total) or 1, total)
+    only = Side(clean=count, attacks=(), robust=count, diagnosis=())
+    verdict = judge(suite="standard", threat=threat, chance=chance, before=only, after=None, change=None)
+    assert verdict.kind == kind

@@ -59,3 +59,8 @@ def test_tiny_gradients_do_not_underflow():
         way = shortest_way(x, w, torch.tensor([4e-26]), norm)
         assert way.sum().item() == pytest.approx(0.4, rel=1e-4)
         assert way.max().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_plane_out_of_reach_gives_numbers():
+    way = shortest_way(torch.full((1, 3), 0.5), torch.tensor([[1e-10, 1e-25, 0.0]]), torch.tensor([1.0]), "l2")
+    assert torch.isfinite(way).all()

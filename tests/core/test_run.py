@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -236,18 +238,44 @@ def test_the_diagnosis_is_in_the_report_for_both_sides(tmp_path, arrays, example
     assert all(sign.raised for sign in report.diagnostics)
 
 
-def test_dying_after_the_suite_again_and_again_is_no_progress(tmp_path, arrays, example):
-    """Else a job that always dies in its diagnosis would be tried for ever."""
+def test_dying_at_the_same_place_again_is_no_progress(tmp_path, arrays, example, monkeypatch):
+    """Else a job that always dies after its attacks would be tried for ever."""
     spec, workdir = prepared(tmp_path, arrays, example, evaluation={"samples": 60, "diagnose": False})
+    monkeypatch.setattr("core.run.SAVE_SECONDS", 0)
     places = []
-    for _ in range(2):
 
-        def die_after_the_state(event):
-            if event["type"] == "state":
-                places.append((event["epoch"], event["step"]))
-                raise RuntimeError
+    def note(event):
+        if event["type"] == "state":
+            places.append((event["epoch"], event["step"]))
 
-        with pytest.raises(RuntimeError):
-            run(spec, workdir, die_after_the_state)
-    assert places[1] == places[0]
-    assert places[0] > (-1, -1)
+    def die(*_):
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.outcome.accuracy_curve", die)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                run(spec, workdir, note)
+    assert places == [(-1, 1), (-1, 2)], "one batch for each attack, told once"
+    run(spec, workdir, note)
+    assert places == sorted(places)
+
+
+def test_what_follows_the_attacks_is_kept_and_paid_once(tmp_path, arrays, example):
+    """Stopped at every few passes, within diagnosis and corruptions too: the same report, at about the same cost."""
+    evaluation = {"samples": 30, "corruptions": True}
+    changes = {"defense": "none", "training": None, "evaluation": evaluation}
+    whole = run(*prepared(tmp_path, arrays, example, **changes), lambda _: None)
+    assert whole.before.corruptions.images == 30
+    (tmp_path / "again").mkdir()
+    spec, workdir = prepared(tmp_path / "again", arrays, example, **changes)
+    for polls in (30, 300, 900, 1500, 50, 80):
+        calls = itertools.count()
+        try:
+            run(spec, workdir, lambda _: None, lambda calls=calls, polls=polls: next(calls) > polls)
+        except Stopped:
+            continue
+        break
+    report = run(spec, workdir, lambda _: None)
+    assert report.before == whole.before
+    assert report.cost.phases["baseline"].fb <= whole.cost.phases["baseline"].fb * 1.02

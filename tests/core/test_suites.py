@@ -196,7 +196,7 @@ def test_the_curve_falls_from_clean_and_bounds_the_suite(network, bench):
     assert curve.images == 60
     assert curve.eps[0] == 0
     assert curve.eps[10] == pytest.approx(0.02)
-    assert curve.accuracy[0] == side.clean.accuracy
+    assert curve.accuracy[0] == pytest.approx(side.clean.accuracy)
     assert list(curve.accuracy) == sorted(curve.accuracy, reverse=True)
     assert curve.accuracy[10] <= side.robust.accuracy
     assert curve.accuracy[10] >= side.robust.accuracy - 0.1
@@ -217,3 +217,24 @@ def test_waves_keep_what_a_run_hands_on_small(network, bench, monkeypatch):
     monkeypatch.setattr("core.evaluate._WAVE_BYTES", 1 << 30)
     whole = evaluate(network, bench, suite)
     assert np.array_equal(whole.tallies[0].fooled, ledger.tallies[0].fooled)
+
+
+def test_waves_are_the_same_at_any_batch_size(network, bench, tmp_path, monkeypatch):
+    """Saved at one batch size and resumed at another, as on another device: no image is left out."""
+    monkeypatch.setattr("core.evaluate._WAVE_BYTES", 20 * 784 * 4)
+    suite = Suite((Entry(Square(queries=60), LINF),))
+    whole = evaluate(network, bench, suite)
+    small = Bench(bench.images, 10, 0, 4, CPU)
+    for stop in (2, 9, 17):
+        ledger = Ledger()
+
+        def save_and_die(_, ledger=ledger, stop=stop):
+            if ledger.steps == stop:
+                ledger.save(tmp_path / "ledger.npz", "a")
+                raise Kill
+
+        with pytest.raises(Kill):
+            evaluate(network, small, suite, ledger=ledger, on_batch=save_and_die)
+        again = evaluate(network, bench, suite, ledger=Ledger.restore(tmp_path / "ledger.npz", "a"))
+        assert (again.tallies[0].queries[again.tallies[0].attacked] > 0).all()
+        assert np.array_equal(whole.tallies[0].fooled, again.tallies[0].fooled)
