@@ -115,9 +115,9 @@ def _discriminant(inner: Tensor, edge: Tensor) -> Tensor:
     spread, difference, n = inner - centre, edge - centre, len(inner)
     ridge = _RIDGE * spread.square().mean() + 1e-12
     gram = spread @ spread.T + n * ridge * torch.eye(n, device=inner.device, dtype=inner.dtype)
-    weight = (difference - spread.T @ torch.linalg.solve(gram, spread @ difference)) / ridge
-    length: Tensor = weight.norm()
-    return weight / length.clamp_min(1e-12)
+    weight: Tensor = (difference - spread.T @ torch.linalg.solve(gram, spread @ difference)) / ridge
+    unit: Tensor = weight / weight.norm().clamp_min(1e-12)
+    return unit
 
 
 def _on_the_edge(x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:

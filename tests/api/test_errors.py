@@ -185,7 +185,7 @@ def test_a_baseline_near_chance_keeps_what_was_measured(service, data, tmp_path,
     failure = service.wait(job)["failure"]
     assert failure["code"] == "baseline_too_low"
     assert "normalisation" in failure["hint"]
-    results = [e for e in service.client.get(f"/jobs/{job}/events").json()["items"] if e["type"] == "result"]
+    results = [e for e in service.client.get(f"/jobs/{job}/events").json()["items"] if e["type"] == "preview"]
     assert results[0]["data"]["clean"]["total"] == 60
 
 
