@@ -52,9 +52,7 @@ def list_artifacts(job_id: str, services: Provided) -> dict[str, Any]:
     response_class=Response,
     responses=RESPONSES,
 )
-def get_artifact(
-    job_id: str, name: str, services: Provided, conditions: Annotated[Conditions, Depends()]
-) -> Response:
+def get_artifact(job_id: str, name: str, services: Provided, conditions: Annotated[Conditions, Depends()]) -> Response:
     """Per-image results as `images.parquet`, the checkpoint in both formats."""
     services.repository.job(job_id)
     outputs = services.repository.artifacts(job_id, "output")
