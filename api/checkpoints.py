@@ -16,9 +16,9 @@ from jobs.tables import Artifact
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
-@router.api_route(
+@router.head("/{job_id}/checkpoint", include_in_schema=False)
+@router.get(
     "/{job_id}/checkpoint",
-    methods=["GET", "HEAD"],
     summary="The hardened checkpoint",
     response_class=Response,
     responses=RESPONSES,
@@ -45,9 +45,9 @@ def list_artifacts(job_id: str, services: Provided) -> dict[str, Any]:
     return {"items": items}
 
 
-@router.api_route(
+@router.head("/{job_id}/artifacts/{name}", include_in_schema=False)
+@router.get(
     "/{job_id}/artifacts/{name}",
-    methods=["GET", "HEAD"],
     summary="One file that a job made",
     response_class=Response,
     responses=RESPONSES,

@@ -19,6 +19,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}},
     206: {"description": "The part that `Range` asked for."},
     304: {"description": "`If-None-Match` has its ETag."},
+    404: {"description": "No such job, or it has no such file."},
     416: {"description": "`Range` lies outside the file."},
 }
 """What OpenAPI says of a download."""

@@ -7,13 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from core.corruptions import CORRUPTIONS, HOU, MAIN, corrupt
+from core.corruptions import CORRUPTIONS, HOU, MAIN, SEVERITIES, corrupt
 from core.evaluate import Bench
 from core.models.classifier import Classifier, frozen
 from core.report import CorruptionAccuracy, Corruptions
 from core.rng import Rng, derive_seed
 
-SEVERITIES = (1, 2, 3, 4, 5)
 PASSES = len(CORRUPTIONS) * len(SEVERITIES)
 
 

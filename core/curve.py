@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from core.attacks.boundary import nearest_boundary
-from core.data import some
+from core.data import FEW, some
 from core.evaluate import Bench, verify
 from core.models.classifier import Classifier, frozen
 from core.projections import per_image
 from core.report import Curve
 from core.suites import Entry
-from core.tally import Floats, Ledger
+from core.tally import Ledger, Mask
 from core.threat import ThreatModel
 
-_IMAGES = 200
 _STEPS = 30  # of FAB towards the nearest class; its norm is then shortened by bisection
 _BISECTIONS = 10
 _POINTS = 21  # from 0 to twice the headline's eps
@@ -34,25 +34,27 @@ def accuracy_curve(
     """
     if headline.eps == 0 or ledger.randomised or ledger.predictions is None:
         return None
-    rows = some(bench.images, _IMAGES, bench.seed)
+    rows = some(bench.images, FEW, bench.seed)
     part = replace(bench, images=bench.images.choose(rows))
     correct = (ledger.predictions == bench.labels)[rows]
     smallest = _smallest_norms(model, part, correct, headline)
     for tally, entry in zip(ledger.tallies, entries, strict=True):
         if entry.attack.bounded and entry.threat.norm == headline.norm:
             # a projected example may lie a rounding error outside its ball
-            distance = np.minimum(tally.distance[rows], np.float32(entry.threat.eps))
+            distance = np.minimum(tally.distance[rows].astype(np.float64), entry.threat.eps)
             smallest = np.minimum(smallest, np.where(tally.fooled[rows], distance, np.inf))
     radii = headline.eps * np.arange(_POINTS) / (_POINTS // 2)  # the middle one is eps itself
     return Curve(
         eps=tuple(float(eps) for eps in radii),
-        accuracy=tuple(float((smallest.astype(np.float64) > eps).mean()) for eps in radii),
+        accuracy=tuple(float((smallest > eps).mean()) for eps in radii),
         images=len(part.images),
     )
 
 
-def _smallest_norms(model: Classifier, bench: Bench, correct: np.ndarray, headline: ThreatModel) -> Floats:
-    smallest = np.where(correct, np.inf, -1.0).astype(np.float32)  # wrong already: below every eps
+def _smallest_norms(
+    model: Classifier, bench: Bench, correct: np.ndarray, headline: ThreatModel
+) -> npt.NDArray[np.float64]:
+    smallest = np.where(correct, np.inf, -1.0)  # wrong already: below every eps
     with frozen(model), torch.no_grad():
         for rows, x, y, _ in bench.batches(np.flatnonzero(correct)):
             found = nearest_boundary(model, x, x, y, headline.norm, steps=_STEPS).x_adv

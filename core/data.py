@@ -69,6 +69,10 @@ def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
     return images.choose(np.sort(drawn))
 
 
+FEW = 200
+"""Images that curve and diagnosis take."""
+
+
 def some(images: ImageSet, count: int, seed: int) -> Ids:
     """Positions of at most ``count`` images, drawn by the seed and in random order: the ids may be sorted by class."""
     drawn = np.random.default_rng(derive_seed(seed, "some")).permutation(len(images))

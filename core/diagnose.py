@@ -7,7 +7,7 @@ says that the number is not to be believed until somebody finds out why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from core.attacks.noise import Noise
 from core.attacks.pgd import PGD
 from core.attacks.square import Square
 from core.attacks.transfer import Transfer
-from core.data import some
+from core.data import FEW, some
 from core.evaluate import Bench, survivors
 from core.models.classifier import Classifier
 from core.planted import plant
@@ -32,7 +32,6 @@ from core.summary import clean_mask, counts
 from core.tally import Ledger, Mask
 from core.threat import ThreatModel
 
-IMAGES = 200
 _PLANTED = 12
 
 
@@ -64,16 +63,14 @@ def diagnose(
     *,
     deployed: Classifier | None = None,
     surrogate: Classifier | None = None,
-    on_check: Callable[[], None] = lambda: None,
 ) -> tuple[Sign, ...]:
     """All checks on 200 images drawn by the seed, the raised ones and the others.
 
     Args:
         deployed: the checkpoint that ships, loaded anew; None skips the comparison.
         surrogate: another model whose adversarial examples are tried on this one; None skips that.
-        on_check: called after each check; may raise Stopped.
     """
-    rows = some(bench.images, IMAGES, bench.seed)
+    rows = some(bench.images, FEW, bench.seed)
     correct = clean_mask(ledger, bench)
     robust = correct.copy()
     for tally, entry in zip(ledger.tallies, entries, strict=True):
@@ -81,13 +78,8 @@ def diagnose(
             robust &= ~tally.fooled
     part = replace(bench, images=bench.images.choose(rows))
     case = Case(model, part, entries, headline, correct[rows], robust[rows], ledger.randomised, deployed, surrogate)
-    raised = []
-    for sign in _checks(case):
-        raised.append(sign)
-        on_check()
-    if (square := _square_of_the_suite(ledger, entries, bench)) is not None:
-        raised.append(square)
-    return tuple(raised)
+    square = _square_of_the_suite(ledger, entries, bench)
+    return (*_checks(case), *([square] if square is not None else []))
 
 
 def _checks(case: Case) -> Iterator[Sign]:

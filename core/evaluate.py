@@ -88,8 +88,9 @@ def evaluate(
 def predict_once(model: Classifier, bench: Bench, ledger: Ledger) -> Integers:
     """The clean predictions, made at the first call and kept in the ledger."""
     if ledger.predictions is None:
-        ledger.predictions = predict(model, bench)
+        predictions = predict(model, bench)
         ledger.randomised = is_randomised(model, bench)
+        ledger.predictions = predictions  # last: a stop in between must not leave half of it
     return ledger.predictions
 
 

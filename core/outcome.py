@@ -14,7 +14,7 @@ from core.attacks.pgd import PGD
 from core.corruption_accuracy import PASSES, corruption_accuracy
 from core.corruptions import CORRUPTIONS
 from core.curve import accuracy_curve
-from core.data import some
+from core.data import FEW, some
 from core.diagnose import diagnose
 from core.evaluate import Bench, entries_for, evaluate, predict_once
 from core.models.classifier import Classifier
@@ -26,7 +26,6 @@ from core.tally import Integers, Ledger, Mask, Tally
 from core.threat import ThreatModel
 
 PREVIEW_IMAGES = 256
-FEW = 200  # images for curve and diagnosis
 _CURVE_FB, _DIAGNOSIS_FB = 45.0, 300.0  # on each of these, for the estimate of time
 _CORRUPTION_FB = 1.0 * PASSES  # a forward pass and the corruption itself
 
@@ -91,31 +90,30 @@ def evaluate_side(
     images = len(bench.images)
     rest = extra_fb(spec, images)
     suite_fb = images * sum(e.attack.fb_per_image(bench.num_classes) for e in suite.entries)
-    fraction = suite_share = suite_fb / max(suite_fb + rest, 1e-9)
+    total_fb = max(suite_fb + rest, 1e-9)
+    suite_share = suite_fb / total_fb
 
     evaluate(model, bench, suite, ledger=ledger, on_batch=lambda share: on_step(suite_share * share))
     entries = entries_for(suite, randomised=ledger.randomised)
 
-    def further(fb: float) -> None:
-        nonlocal fraction
-        fraction = min(1.0, fraction + fb / max(suite_fb + rest, 1e-9))
-        ledger.steps += 1
-        on_step(fraction)
+    extras, few, each = ledger.extras, min(images, FEW), _CORRUPTION_FB * images / len(CORRUPTIONS)
 
-    extras, few = ledger.extras, min(images, FEW)
+    def further() -> None:
+        done_fb = _CURVE_FB * few * ("curve" in extras) + _DIAGNOSIS_FB * few * ("diagnosis" in extras)
+        ledger.steps += 1
+        on_step(min(1.0, (suite_fb + done_fb + each * len(extras.get("corruptions", ()))) / total_fb))
+
     if "curve" not in extras:
         curve = accuracy_curve(model, bench, ledger, entries, headline)
         extras["curve"] = curve.model_dump(mode="json") if curve else None
-        further(_CURVE_FB * few)
+        further()
     if spec.diagnose and "diagnosis" not in extras:
         signs = diagnose(model, bench, ledger, entries, headline, deployed=deployed, surrogate=surrogate)
         extras["diagnosis"] = [sign.model_dump(mode="json") for sign in signs]
-        further(_DIAGNOSIS_FB * few)
+        further()
     corruptions = None
     if spec.corruptions:
-        done = extras.setdefault("corruptions", {})
-        each = _CORRUPTION_FB * images / len(CORRUPTIONS)
-        corruptions = corruption_accuracy(model, bench, done, on_each=lambda: further(each))
+        corruptions = corruption_accuracy(model, bench, extras.setdefault("corruptions", {}), on_each=further)
     clean, robust = clean_mask(ledger, bench), robust_mask(ledger, bench, entries, headline)
     side = Side.model_validate(
         {

@@ -70,7 +70,7 @@ class Confusion(_Part):
 
 
 class Curve(_Part):
-    """Accuracy against eps, in the headline's norm, on the first ``images`` images; an upper bound."""
+    """Accuracy against eps, in the headline's norm, on ``images`` images drawn by the seed; an upper bound."""
 
     eps: tuple[float, ...]
     accuracy: tuple[float, ...]

@@ -190,7 +190,7 @@ class _Run:
         epochs = self.spec.training.epochs if self.spec.training and last else 0
         path = ledger_path(self.workdir.root / "state", "after" if last else "before")
         ledger = Ledger.restore(path, self.spec.digest())
-        models = [model] if surrogate is None else [model, surrogate]
+        models = [each for each in (model, deployed, surrogate) if each is not None]
         started, earlier = time.monotonic(), (ledger.seconds, ledger.cost)
         last_save = started
 
@@ -217,10 +217,12 @@ class _Run:
 
         inputs = self.inputs
         # asked before every pass too: a batch of a slow network may take minutes
-        model.cost, model.on_forward = Cost(), stop_if_asked
+        for each in models:
+            each.cost, each.on_forward = Cost(), stop_if_asked
         try:
-            if not last and ledger.predictions is None:
+            if not last and "looked" not in ledger.extras:
                 self._first_look(model, ledger)
+                ledger.extras["looked"] = True
             outcome = evaluate_side(
                 model,
                 inputs.bench,
@@ -236,7 +238,8 @@ class _Run:
             save()
             raise
         finally:
-            model.on_forward = do_nothing
+            for each in models:
+                each.on_forward = do_nothing
         self.costs[phase] = _phase_cost(ledger.seconds, ledger.cost)
         return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import shutil
@@ -76,6 +77,7 @@ class _Attempt:
         self._phase = ""
         self._failure: dict[str, Any] | None = None
         self._outputs: list[str] = []
+        self._numbers = itertools.count(1)
         self._child: Child | None = None
         self._keeper = LeaseKeeper(repository, claim, settings.lease_seconds, on_loss=self._kill_child)
 
@@ -190,7 +192,8 @@ class _Attempt:
         """Store under a key of its own, move the pointer, then drop the file that it replaced."""
         path = self._workdir / "state" / event["file"]
         epoch, step = event["epoch"], event["step"]
-        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{epoch}-{step}-{event['slot']}"
+        # numbered: a place may be told twice with other bytes, and a stored file is never overwritten
+        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{next(self._numbers)}-{event['slot']}"
         try:
             stored = self._storage.put(key, path)
         except FileNotFoundError:

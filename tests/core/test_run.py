@@ -121,6 +121,21 @@ def test_wrong_normalisation_is_caught_at_the_baseline(tmp_path, arrays, example
     assert "normalisation" in error.value.hint
 
 
+def test_a_stop_in_the_first_look_does_not_skip_it(tmp_path, arrays, example):
+    """Wherever it is stopped, wrong normalisation is found when it goes on."""
+    model = {"architecture": "fmnist-cnn", "mean": [30.0], "std": [0.0001]}
+    for polls in range(1, 9):
+        (tmp_path / str(polls)).mkdir()
+        spec, workdir = prepared(tmp_path / str(polls), arrays, example, model=model)
+        calls = itertools.count(1)
+        with pytest.raises(Stopped):
+            run(spec, workdir, lambda _: None, lambda calls=calls, polls=polls: next(calls) >= polls)
+        events = []
+        with pytest.raises(BaselineTooLowError):
+            run(spec, workdir, events.append)
+        assert "preview" in [event["type"] for event in events]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -238,3 +238,15 @@ def test_waves_are_the_same_at_any_batch_size(network, bench, tmp_path, monkeypa
         again = evaluate(network, bench, suite, ledger=Ledger.restore(tmp_path / "ledger.npz", "a"))
         assert (again.tallies[0].queries[again.tallies[0].attacked] > 0).all()
         assert np.array_equal(whole.tallies[0].fooled, again.tallies[0].fooled)
+
+
+def test_the_curve_counts_images_fooled_exactly_at_eps(network, bench, monkeypatch):
+    """The suite's examples lie on the border of the ball, and 0.1 in single precision is more than 0.1."""
+    monkeypatch.setattr("core.curve._smallest_norms", lambda m, b, correct, h: np.where(correct, np.inf, -1.0))
+    for eps in (0.1, 8 / 255, 0.3):
+        threat = ThreatModel(norm="linf", eps=eps)
+        suite = Suite((Entry(PGD(steps=10), threat),))
+        ledger = evaluate(network, bench, suite)
+        curve = accuracy_curve(network, bench, ledger, suite.entries, threat)
+        assert curve.accuracy[10] == pytest.approx(summarise(ledger, bench, suite, threat).robust.accuracy)
+        assert curve.eps[10] == eps
