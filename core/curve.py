@@ -16,7 +16,7 @@ from core.models.classifier import Classifier, frozen
 from core.projections import per_image
 from core.report import Curve
 from core.suites import Entry
-from core.tally import Ledger, Mask
+from core.tally import Ledger
 from core.threat import ThreatModel
 
 _STEPS = 30  # of FAB towards the nearest class; its norm is then shortened by bisection
