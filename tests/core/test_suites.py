@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from core.attacks.apgd import APGD
 from core.attacks.apgd_t import TargetedAPGD
+from core.attacks.base import Attack, all_alike
 from core.attacks.fab_t import TargetedFAB
 from core.attacks.fgsm import FGSM
 from core.attacks.pgd import PGD
@@ -18,6 +21,7 @@ from core.data import ImageSet
 from core.evaluate import Bench, evaluate, is_randomised
 from core.models.base import ImageShape
 from core.models.classifier import Classifier
+from core.rng import Rng
 from core.suites import SUITES, Entry, Suite, standard
 from core.summary import robust_mask, summarise, worst_predictions
 from core.tally import Ledger
@@ -250,3 +254,31 @@ def test_the_curve_counts_images_fooled_exactly_at_eps(network, bench, monkeypat
         curve = accuracy_curve(network, bench, ledger, suite.entries, threat)
         assert curve.accuracy[10] == pytest.approx(summarise(ledger, bench, suite, threat).robust.accuracy)
         assert curve.eps[10] == eps
+
+
+class Creeps(Attack):
+    """Goes one grey level further from where the last run left off; never fools anybody at this eps."""
+
+    carries_on = True
+    name: Literal["creeps"] = "creeps"
+
+    def craft(self, model, x, y, threat, rng, run):
+        return all_alike(torch.where(run.last < 0.5, run.last + 1 / 255, run.last - 1 / 255), 1)
+
+    def work(self, num_classes):
+        return [1, 1, 1]
+
+
+def test_a_run_goes_on_from_where_the_last_one_left_off(network, bench):
+    """In the evaluation's loop and in ``perturb`` alike."""
+    ledger = Ledger()
+    far = []
+
+    def look(_):
+        far.extend(np.abs(image - bench.images.pixels[row] / 255).max() for row, image in ledger.place.last.items())
+
+    evaluate(network, bench, Suite((Entry(Creeps(), LINF),)), ledger=ledger, on_batch=look)
+    assert max(far) == pytest.approx(3 / 255, abs=1e-5)
+    x, y, ids = bench.images.batch(np.arange(8), CPU)
+    whole = Creeps().perturb(network, x, y, LINF, Rng.for_images(0, ids))
+    assert (whole - x).abs().max().item() == pytest.approx(3 / 255, abs=1e-5)
