@@ -25,7 +25,7 @@ from core.data import FEW, some
 from core.evaluate import Bench, survivors
 from core.models.classifier import Classifier
 from core.planted import plant
-from core.report import Sign
+from core.report import Side, Sign
 from core.signs import share
 from core.suites import Entry
 from core.summary import clean_mask, counts
@@ -48,6 +48,7 @@ class Case:
     randomised: bool
     deployed: Classifier | None
     surrogate: Classifier | None
+    before: Side | None
 
     def standing(self, candidates: Mask, attack: Attack, threat: ThreatModel | None = None) -> Mask:
         """Which of the candidates are correct under an attack, within the headline's ball if no other is given."""
@@ -63,12 +64,14 @@ def diagnose(
     *,
     deployed: Classifier | None = None,
     surrogate: Classifier | None = None,
+    before: Side | None = None,
 ) -> tuple[Sign, ...]:
     """All checks on 200 images drawn by the seed, the raised ones and the others.
 
     Args:
         deployed: the checkpoint that ships, loaded anew; None skips the comparison.
         surrogate: another model whose adversarial examples are tried on this one; None skips that.
+        before: the model before hardening under the same suite; None if this is it.
     """
     rows = some(bench.images, FEW, bench.seed)
     correct = clean_mask(ledger, bench)
@@ -77,7 +80,9 @@ def diagnose(
         if counts(entry, headline):
             robust &= ~tally.fooled
     part = replace(bench, images=bench.images.choose(rows))
-    case = Case(model, part, entries, headline, correct[rows], robust[rows], ledger.randomised, deployed, surrogate)
+    case = Case(
+        model, part, entries, headline, correct[rows], robust[rows], ledger.randomised, deployed, surrogate, before
+    )
     square = _square_of_the_suite(ledger, entries, bench)
     return (*_checks(case), *([square] if square is not None else []))
 
@@ -85,6 +90,7 @@ def diagnose(
 def _checks(case: Case) -> Iterator[Sign]:
     yield signs.other_weights(case.model, case.deployed, case.bench, randomised=case.randomised)
     yield signs.training_mode(case.model)
+    yield signs.undefended_survives(case.before)
     yield signs.randomised(case.randomised)
     yield from signs.of_gradients(case.model, case.bench, case.correct, case.headline)
     yield signs.short_reach(case.entries, case.headline)
@@ -98,7 +104,8 @@ def _of_attacks(case: Case) -> Iterator[Sign]:
     base = case.standing(case.correct, weakest)
     longer = case.standing(base, _with_more_steps(weakest))
     more = int((base & ~longer).sum())
-    evidence = f"more fall to {weakest.name} with up to five times its steps"
+    yield signs.still_climbing(case.model, case.bench, case.correct, _own_gradient_attack(case), case.headline)
+    evidence = f"more fall to {weakest.name} with another restart and up to five times its steps"
     yield share("more-steps-help", "weak", more, total, 0.05, evidence, "it had not converged")
     strong = case.standing(case.standing(longer, APGD(name="apgd-ce", steps=50)), TargetedAPGD(steps=50, targets=3))
     more = int((case.robust & ~strong).sum())
@@ -142,24 +149,28 @@ def _whole_box(case: Case) -> ThreatModel:
     return ThreatModel(norm=case.headline.norm, eps=radius)
 
 
+def _own_gradient_attack(case: Case) -> Attack:
+    """The suite's first attack by many gradient steps that counts; PGD-20 where it has none."""
+    for entry in case.entries:
+        if isinstance(entry.attack, (APGD, PGD)) and counts(entry, case.headline):
+            return entry.attack
+    return PGD(steps=20, step_size="eps/4")
+
+
 def _gradient_attack(case: Case) -> Attack:
-    """The suite's own attack by many gradient steps, the first that counts and can reach eps; else PGD-20.
+    """The suite's own attack by many gradient steps if it can reach eps; else PGD-20.
 
     One that cannot reach eps has a sign of its own; what it misses says nothing of the model.
     """
-    own = [
-        attack
-        for attack, threat in case.entries
-        if isinstance(attack, (APGD, PGD))
-        and counts(Entry(attack, threat), case.headline)
-        and signs.reach_of(attack, case.headline) >= case.headline.eps
-    ]
-    return own[0] if own else PGD(steps=20, step_size="eps/4")
+    own = _own_gradient_attack(case)
+    reaches = signs.reach_of(own, case.headline) >= case.headline.eps * (1 - 1e-6)
+    return own if reaches else PGD(steps=20, step_size="eps/4")
 
 
 def _with_more_steps(attack: Attack) -> Attack:
     if isinstance(attack, (APGD, PGD)):
-        return attack.model_copy(update={"steps": max(attack.steps, min(5 * attack.steps, 200))})
+        more = max(attack.steps, min(5 * attack.steps, 200))
+        return attack.model_copy(update={"steps": more, "restarts": attack.restarts + 1})
     return attack
 
 

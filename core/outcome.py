@@ -80,6 +80,7 @@ def evaluate_side(
     on_step: Callable[[float], None],
     deployed: Classifier | None = None,
     surrogate: Classifier | None = None,
+    before: Side | None = None,
 ) -> Outcome:
     """The suite, then what the spec asks for beside it: curve, diagnosis, corruptions.
 
@@ -108,7 +109,7 @@ def evaluate_side(
         extras["curve"] = curve.model_dump(mode="json") if curve else None
         further()
     if spec.diagnose and "diagnosis" not in extras:
-        signs = diagnose(model, bench, ledger, entries, headline, deployed=deployed, surrogate=surrogate)
+        signs = diagnose(model, bench, ledger, entries, headline, deployed=deployed, surrogate=surrogate, before=before)
         extras["diagnosis"] = [sign.model_dump(mode="json") for sign in signs]
         further()
     corruptions = None

@@ -23,7 +23,7 @@ from core.outcome import Outcome, evaluate_side, ledger_path, preview
 from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
-from core.report import PhaseCost, Report
+from core.report import PhaseCost, Report, Side
 from core.spec import JobSpec
 from core.tally import Ledger
 from core.train import Trained, Trainer
@@ -56,7 +56,7 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
     with job.phase("exporting"):
         job.export(trained)
     with job.phase("evaluating"):
-        after = job.evaluate_exported()
+        after = job.evaluate_exported(before.side)
     job.write_per_image(before, after)
     return assemble(job.inputs, workdir, before, after, trained, job.costs)
 
@@ -170,10 +170,11 @@ class _Run:
         for kind in FORMATS:
             self.on_event({"type": "artifact", "file": self.workdir.checkpoint(kind).name})
 
-    def evaluate_exported(self) -> Outcome:
+    def evaluate_exported(self, before: Side) -> Outcome:
         """The exported file, loaded again into a fresh network, under the suite."""
         model, again = self._exported(), self._exported()
-        after = self._evaluate(model, "evaluating", deployed=again, surrogate=self.inputs.uploaded(self.workdir))
+        uploaded = self.inputs.uploaded(self.workdir)
+        after = self._evaluate(model, "evaluating", deployed=again, surrogate=uploaded, before=before)
         self.on_event({"type": "result", "side": "after", **after.side.model_dump(mode="json")})
         return after
 
@@ -183,7 +184,13 @@ class _Run:
         return model
 
     def _evaluate(
-        self, model: Classifier, phase: str, *, deployed: Classifier, surrogate: Classifier | None = None
+        self,
+        model: Classifier,
+        phase: str,
+        *,
+        deployed: Classifier,
+        surrogate: Classifier | None = None,
+        before: Side | None = None,
     ) -> Outcome:
         report = self.progress.reporter(phase, self.on_event)
         last = phase == "evaluating"
@@ -233,6 +240,7 @@ class _Run:
                 on_step=on_step,
                 deployed=deployed,
                 surrogate=surrogate,
+                before=before,
             )
         except Stopped:
             save()

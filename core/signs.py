@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attacks.ascent import ascend
 from core.attacks.base import Attack
 from core.attacks.i_fgsm import IFGSM
 from core.attacks.pgd import PGD
@@ -18,7 +19,7 @@ from core.gradients import slope
 from core.losses import cross_entropy_margin
 from core.models.classifier import Classifier, frozen
 from core.projections import largest_to_one, norm_of, per_image, uniform_in_ball
-from core.report import Sign
+from core.report import Side, Sign
 from core.rng import Rng, derive_seed
 from core.suites import Entry
 from core.tally import Mask
@@ -29,6 +30,8 @@ Severity = Literal["masking", "weak", "note"]
 
 _AT_LEAST = 2  # images: fewer never raise a sign, since any attack misses one
 _MISSED = 0.3  # of the planted examples; honest models were seen to hide up to a tenth
+_KEPT_BEFORE = 0.5  # of the correct images
+_LAST_QUARTER = 0.2  # of the gain in loss; steady progress would make a quarter
 _TINY_NOISE = 1e-4  # a fortieth of a step of 8-bit pixels
 _SATURATED = 104.0  # a logit gap from which float32 softmax has an exact 0, and cross-entropy no gradient
 
@@ -100,6 +103,39 @@ def reach_of(attack: Attack, threat: ThreatModel) -> float:
     if not isinstance(attack, (PGD, IFGSM)):
         return math.inf
     return attack.steps * resolve_step_size(attack.step_size, eps=threat.eps, steps=attack.steps)
+
+
+def undefended_survives(before: Side | None) -> Sign:
+    """Does the same suite fail on the model before hardening, which should fall to it?"""
+    kept = before.robust.correct / before.clean.correct if before and before.clean.correct else 0.0
+    raised = kept > _KEPT_BEFORE
+    words = f"before hardening {kept:.0%} of the correct images withstood the same suite"
+    meaning = ": it was hardened already, or the suite is too weak"
+    return Sign(
+        code="undefended-survives",
+        raised=raised,
+        severity="note",
+        value=kept if before else None,
+        threshold=_KEPT_BEFORE,
+        sentence=words + meaning * raised if before else "this is the model before hardening",
+    )
+
+
+def still_climbing(model: Classifier, bench: Bench, correct: Mask, attack: Attack, threat: ThreatModel) -> Sign:
+    """Does the loss still rise in the last quarter of the attack's steps as steeply as before?"""
+    pgd = attack if isinstance(attack, PGD) else PGD()
+    size = resolve_step_size(pgd.step_size, eps=threat.eps, steps=pgd.steps)
+    early = max(1, 3 * pgd.steps // 4)
+    climbing, rows = 0, np.flatnonzero(correct)
+    for _, x, y, ids in bench.batches(rows):
+        with frozen(model), torch.no_grad():
+            start = uniform_in_ball(x, threat, Rng.for_images(derive_seed(bench.seed, "climbing"), ids))
+            late = ascend(model, start, x, y, threat, steps=early, step_size=size)
+            last = ascend(model, late, x, y, threat, steps=pgd.steps - early, step_size=size)
+            low, middle, high = (cross_entropy_margin(model(at).float(), y) for at in (start, late, last))
+            climbing += int((high - middle > _LAST_QUARTER * (high - low).clamp_min(1e-6)).sum())
+    evidence = f"gain over {_LAST_QUARTER:.0%} of their loss in the last quarter of {pgd.name}'s {pgd.steps} steps"
+    return share("still-climbing", "weak", climbing, len(rows), 0.5, evidence, "it had not converged")
 
 
 def planted_missed(planted: int, found: int, attack: str) -> Sign:
