@@ -5,7 +5,6 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 BIN := .venv/bin
-SOURCES := api core ingest jobs migrations temperd worker
 
 help:
 	@echo "make demo     attack, harden and attack again a real classifier, through the REST API"

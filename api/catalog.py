@@ -12,13 +12,9 @@ from core.defenses import DEFENSES
 from core.models import ARCHITECTURES
 from core.optimizers import OPTIMIZERS
 from core.schedules import SCHEDULES
+from jobs.datasets import DATASETS, fetched
 
 router = APIRouter(tags=["catalog"])
-DATASETS = {
-    "fashion-mnist": "Fashion-MNIST: 28 px grey, 10 classes",
-    "mnist": "MNIST: 28 px grey, 10 classes",
-    "cifar10": "CIFAR-10: 32 px colour, 10 classes",
-}
 
 Items = dict[str, list[dict[str, Any]]]
 
@@ -56,6 +52,7 @@ def optimizers() -> Items:
 @router.get("/datasets")
 def datasets(services: Provided) -> Items:
     """Datasets by name; those not `fetched` need `temperd datasets fetch NAME` on the server."""
-    there = {path.stem for path in services.settings.datasets_dir.glob("*.npz")}
-    names = sorted({*DATASETS, *there})
-    return {"items": [{"name": n, "title": DATASETS.get(n, ""), "fetched": n in there} for n in names]}
+    there = fetched(services.settings.datasets_dir)
+    titles = {name: dataset.title for name, dataset in DATASETS.items()}
+    names = sorted({*titles, *there})
+    return {"items": [{"name": n, "title": titles.get(n, ""), "fetched": n in there} for n in names]}

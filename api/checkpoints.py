@@ -71,7 +71,7 @@ def _find_checkpoint(job_id: str, wanted: str | None, services: Services) -> Art
             reason = f"defense {job.defense!r} does not train"
         raise ArtifactNotFoundError(f"job {job_id} has no hardened checkpoint: {reason}")
     if wanted is None:
-        uploaded = services.repository.upload(job.checkpoint_upload).filename
+        uploaded = services.repository.upload(job.checkpoint_upload).filename if job.checkpoint_upload else ""
         native = "safetensors" if uploaded.endswith(".safetensors") else "pt"
         wanted = report["output"]["format"] if report else native
     return outputs[f"checkpoint.{wanted}"]

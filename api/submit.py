@@ -88,8 +88,8 @@ def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Ser
                 defense=spec.defense.name,
                 name=spec.name,
                 tags=dict(spec.tags),
-                epochs=spec.training.epochs if spec.training else 0,
-                checkpoint_upload=uploads["checkpoint"],
+                epochs=spec.epochs,
+                checkpoint_upload=uploads.get("checkpoint"),
                 data_upload=uploads.get("data"),
             ),
             new.values(),
@@ -102,7 +102,10 @@ def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Ser
 
 
 def _check_sources(spec: JobSpec, given: set[str]) -> None:
-    if "checkpoint" not in given:
+    if spec.model.weights == "random":
+        if "checkpoint" in given:
+            raise SpecInvalidError.field("model.weights", "either a checkpoint or random weights, not both")
+    elif "checkpoint" not in given:
         raise SpecInvalidError.field(
             "checkpoint", 'send the file (-F checkpoint=@model.pt), or {"upload": ID} or {"job": ID}'
         )

@@ -44,7 +44,7 @@ def job_detail(job: Job, queue_position: int | None) -> dict[str, Any]:
     return {
         **job_summary(job),
         "queue_position": queue_position,
-        "checkpoint": {"upload": job.checkpoint_upload},
+        "checkpoint": {"upload": job.checkpoint_upload} if job.checkpoint_upload else None,
         "data": data,
         "spec": job.spec,
     }

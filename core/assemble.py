@@ -59,7 +59,7 @@ def assemble(
         after=after.side if after else None,
         change=change,
         training=_training(inputs, trained) if trained else None,
-        notes=tuple(inputs.notes()),
+        notes=(*inputs.notes(), *(_ended_early(trained) if trained else ())),
         diagnostics=_raised(before, after),
         cost=Cost(
             phases=costs,
@@ -72,6 +72,21 @@ def assemble(
         environment=_environment(inputs.device),
         spec=spec,
     )
+
+
+def _ended_early(trained: Trained) -> list[str]:
+    """Why training ended before its last epoch, if it did."""
+    state = trained.state
+    if state.stopped == "catastrophic-overfitting":
+        last = state.history()[-1]
+        return [
+            f"Training ended after epoch {last.epoch}: catastrophic overfitting. On held-out images accuracy under one "
+            f"FGSM step was {last.held_out_fgsm:.1%}, under PGD-10 only {last.held_out_robust:.1%}; "
+            f"epoch {state.best_epoch} ships."
+        ]
+    if state.stopped == "patience":
+        return [f"Training ended after epoch {len(state.curves)}: no better held-out robustness for a while."]
+    return []
 
 
 def _raised(before: Outcome, after: Outcome | None) -> tuple[Diagnostic, ...]:
@@ -96,6 +111,7 @@ def _training(inputs: Inputs, trained: Trained) -> Training:
     return Training(
         curves=tuple(EpochCurve(**curve) for curve in trained.state.curves),
         selected_epoch=trained.state.best_epoch,
+        stopped=trained.state.stopped,
         selected_by=inputs.spec.training.select if inputs.spec.training else "",
         train_images=len(inputs.train or ()),
         held_out_images=len(inputs.held_out or ()),

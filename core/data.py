@@ -1,24 +1,20 @@
-"""Batches over prepared arrays, and the augmentation of training batches."""
+"""Images of prepared arrays: splits, samples and batches."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from core.defenses.base import Augmentation
 from core.errors import DataMismatchError
 from core.prepared import Workdir
-from core.projections import per_image
-from core.rng import Rng, derive_seed
+from core.rng import derive_seed
 
 Ids = npt.NDArray[np.int64]
 
@@ -100,40 +96,3 @@ def chunks(rows: Ids, size: int) -> Iterator[Ids]:
     """Consecutive pieces of at most ``size``."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def augment(x: Tensor, operations: Sequence[Augmentation], rng: Rng) -> Tensor:
-    """Apply the operations in order; each image by its own random stream."""
-    apply = {"crop": _crop, "flip": _flip, "resized-crop": _resized_crop}
-    for operation in operations:
-        x = apply[operation](x, rng.fork(operation))
-    return x
-
-
-def _crop(x: Tensor, rng: Rng, padding: int = 4) -> Tensor:
-    """Pad with black and cut the original size out at a random place, as is usual on CIFAR."""
-    height, width = x.shape[2:]
-    padded = F.pad(x, [padding] * 4)
-    rows = rng.fork("y").integers(0, 2 * padding)[:, None] + torch.arange(height, device=x.device)
-    columns = rng.fork("x").integers(0, 2 * padding)[:, None] + torch.arange(width, device=x.device)
-    images = torch.arange(len(x), device=x.device)
-    cut = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return cut.permute(0, 3, 1, 2)
-
-
-def _flip(x: Tensor, rng: Rng) -> Tensor:
-    """Mirror left and right with probability one half."""
-    return torch.where(per_image(rng.uniform(1).flatten() < 0.5), x.flip(3), x)
-
-
-def _resized_crop(x: Tensor, rng: Rng) -> Tensor:
-    """A random part of 8% to 100% of the area and aspect 3/4 to 4/3, resized back, as is usual on ImageNet."""
-    area = 0.08 + 0.92 * rng.fork("area").uniform(1).flatten()
-    ratio = ((2 * rng.fork("ratio").uniform(1).flatten() - 1) * math.log(4 / 3)).exp()
-    width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
-    shift_x = (2 * rng.fork("x").uniform(1).flatten() - 1) * (1 - width)
-    shift_y = (2 * rng.fork("y").uniform(1).flatten() - 1) * (1 - height)
-    zero = torch.zeros_like(area)
-    affine = torch.stack([torch.stack([width, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1)
-    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from core.augmentation import canvas_padding
 from core.data import ImageSet, hold_out, load_split, sample
+from core.defenses.base import Setting
 from core.errors import DataMismatchError, RunError, UnsupportedError
 from core.evaluate import Bench
 from core.export import load_weights
@@ -51,6 +53,14 @@ class Inputs:
         return given or _suitable_batch(self.device, self.image)
 
     @property
+    def setting(self) -> Setting | None:
+        """What a defense may want to know before it starts; None if nothing trains."""
+        if self.spec.training is None or self.train is None:
+            return None
+        padding = canvas_padding(self.spec.training.augment)
+        return Setting(self.train, self.image, self.num_classes, self.spec.training.batch_size, padding)
+
+    @property
     def chance(self) -> float:
         """The accuracy of a guess: one class of all, or always the largest class."""
         counts = np.bincount(self.images.labels)  # of the whole test split, not of the few that are evaluated
@@ -88,6 +98,8 @@ class Inputs:
     def notes(self) -> list[str]:
         """What the user should know about how the inputs were read."""
         notes = []
+        if self.spec.model.weights == "random":
+            notes.append("Trained from scratch: the model before hardening has random weights.")
         if self.match.by == "order":
             notes.append("The checkpoint's keys differ from the architecture's and were matched by order and shape.")
         if self.manifest.dropped:
@@ -123,7 +135,9 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
         )
     train = held_out = None
     if spec.training is not None:
-        train, held_out = hold_out(load_split(workdir, "train"), spec.training.held_out, spec.seed)
+        train = load_split(workdir, "train")
+        train = sample(train, spec.training.samples or len(train), spec.seed)
+        train, held_out = hold_out(train, spec.training.held_out, spec.seed)
     return Inputs(
         spec=spec,
         manifest=manifest,

@@ -1,7 +1,7 @@
-"""What attacks climb: functions of the logits that grow as the true class loses.
+"""Functions of the logits: what attacks climb, and what defenses minimise beside cross-entropy.
 
-Each takes logits z (n, classes) and a goal, and gives one value an image, (n,). The goal of an untargeted loss is the
-true labels y (n,); that of a targeted one is pairs (n, 2) of true label and target.
+What attacks climb takes logits z (n, classes) and a goal, and gives one value an image, (n,). The goal of an untargeted
+loss is the true labels y (n,); that of a targeted one is pairs (n, 2) of true label and target.
 """
 
 from __future__ import annotations
@@ -52,6 +52,40 @@ def targeted_dlr(z: Tensor, pairs: Tensor) -> Tensor:
         return targeted_margin(z, pairs)
     top = z.topk(4, dim=1).values
     return targeted_margin(z, pairs) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
+
+
+def divergence_ascent(z: Tensor, clean: Tensor) -> Tensor:
+    """A function of z whose gradient is a positive multiple of that of KL(softmax(clean), softmax(z)), image by image.
+
+    The gradient with respect to z is q - p. For a confident model both are 1 at the same class and their difference
+    rounds to 0; here that entry is minus the sum of the others, which are small and precise (docs/adr/0006).
+    """
+    with torch.no_grad():
+        difference = z.softmax(1) - clean.softmax(1)
+        top = clean.argmax(1, keepdim=True)
+        rest = difference.scatter(1, top, 0.0)
+        difference = difference.scatter(1, top, -rest.sum(1, keepdim=True))
+        largest = difference.abs().amax(1, keepdim=True)
+        difference = difference / torch.where(largest > 0, largest, 1.0)
+    return (difference * z).sum(1)
+
+
+def kl_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(softmax(clean), softmax(adversarial)) of logits (n, classes): how far the second moved, (n,)."""
+    log_p, log_q = clean.log_softmax(1), adversarial.log_softmax(1)
+    return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def boost(z: Tensor, y: Tensor) -> Tensor:
+    """-log(1 - the largest other probability), the second term of MART's boosted cross-entropy, (n,)."""
+    strongest = likeliest_others(z, y, 1)
+    without = z.scatter(1, strongest, -torch.inf)
+    return torch.logsumexp(z, 1) - torch.logsumexp(without, 1)
+
+
+def doubt(z: Tensor, y: Tensor) -> Tensor:
+    """1 - p_y, as the sum of the other probabilities, (n,)."""
+    return (torch.logsumexp(_others(z, y), 1) - torch.logsumexp(z, 1)).exp()
 
 
 def true_labels(goal: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from core.suites import Suite
 
 # shares of an attack's full cost that images take before they are fooled and leave, before and after hardening
 _BEFORE, _AFTER = 0.3, 0.7
-_VALIDATION_FB = 2 * 10  # PGD-10 on held-out images and on as many training images
+_VALIDATION_FB = 2 * 10 + 1  # PGD-10 on held-out images and on as many training images, and FGSM
 
 
 class Progress:
@@ -23,9 +23,8 @@ class Progress:
     ) -> None:
         attack_fb = images * sum(entry.attack.fb_per_image(num_classes) for entry in suite.entries)
         attack_fb += extra_fb(spec.evaluation, images)
-        self._epochs = spec.training.epochs if spec.training else 0
-        epochs = range(self._epochs)
-        training = sum(train_images * spec.defense.fb_per_example(epoch / self._epochs) for epoch in epochs)
+        self._epochs = spec.epochs
+        training = sum(train_images * spec.fb_per_example(epoch) for epoch in range(self._epochs))
         self._planned = {
             "baseline": _BEFORE * attack_fb,
             "training": training + _VALIDATION_FB * held_out * self._epochs,

@@ -44,6 +44,15 @@ def project(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
     return (x + delta * per_image((threat.eps / norms).clamp_max(1))).clamp_(0, 1)
 
 
+def onto_ball(delta: Tensor, threat: ThreatModel) -> Tensor:
+    """The nearest perturbation in the ball around zero, linf or l2, whatever the box."""
+    if threat.norm == "linf":
+        return delta.clamp(-threat.eps, threat.eps)
+    if threat.norm == "l2":
+        return delta * per_image((threat.eps / norm_of(delta, "l2").clamp_min(1e-12)).clamp_max(1))
+    raise ValueError(f"no such projection for {threat.norm}")
+
+
 def _onto_l1_ball_and_box(delta: Tensor, x: Tensor, eps: float) -> Tensor:
     """Euclidean projection onto {d: |d|_1 <= eps, 0 <= x + d <= 1}, Croce and Hein 2021, arXiv 2103.01208, prop. 2.1.
 

@@ -72,14 +72,19 @@ class Registry(Generic[E]):
 
     def union(self) -> Any:
         """A pydantic type that accepts any entry, told apart by ``name``; a bare name stands for its defaults."""
-        union = reduce(or_, self.classes())
-        # a union of one is the class itself and has nothing to discriminate
-        tagged = Annotated[union, Field(discriminator="name")] if len(self.classes()) > 1 else union
-        return Annotated[tagged, BeforeValidator(_name_only, json_schema_input_type=tagged | str)]
+        return one_of(*self.classes())
 
     def catalog(self) -> list[dict[str, Any]]:
         """One row a name: name, title, paper, JSON Schema and defaults."""
         return [_row(name, self._entries[name]) for name in self.names()]
+
+
+def one_of(*classes: type[Entry]) -> Any:
+    """A pydantic type that accepts these entries, told apart by ``name``; a bare name stands for its defaults."""
+    union = reduce(or_, classes)
+    # a union of one is the class itself and has nothing to discriminate
+    tagged = Annotated[union, Field(discriminator="name")] if len(classes) > 1 else union
+    return Annotated[tagged, BeforeValidator(_name_only, json_schema_input_type=tagged | str)]
 
 
 def _subclasses(base: type[E]) -> list[type[E]]:

@@ -150,7 +150,11 @@ class Change(_Part):
 
 
 class EpochCurve(_Part):
-    """One epoch: accuracies on held-out and on as many training images, clean and under PGD-10."""
+    """One epoch: accuracies on held-out and on as many training images, clean and under PGD-10.
+
+    ``held_out_fgsm``: under one step of the whole eps. It soars while PGD falls where single-step training collapses.
+    ``strength``: share of eps that the adversary of training had at its end.
+    """
 
     epoch: int
     lr: float
@@ -159,15 +163,18 @@ class EpochCurve(_Part):
     train_robust: float
     held_out_clean: float
     held_out_robust: float
+    held_out_fgsm: float
+    strength: float
     seconds: float
 
 
 class Training(_Part):
-    """The training curves, and which epoch ships and why."""
+    """The training curves, which epoch ships and why, and why training ended early; null if it did not."""
 
     curves: tuple[EpochCurve, ...]
     selected_epoch: int
     selected_by: str
+    stopped: Literal["patience", "catastrophic-overfitting"] | None = None
     train_images: int
     held_out_images: int
 
@@ -194,6 +201,7 @@ class PhaseCost(_Part):
     input_backwards: int = 0
     weight_backwards: int = 0
     fb: int = 0
+    first_layer: int = 0
 
 
 class Cost(_Part):

@@ -24,6 +24,7 @@ from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
 from core.report import PhaseCost, Report, Side
+from core.scratch import write_random_weights
 from core.spec import JobSpec
 from core.tally import Ledger
 from core.train import Trained, Trainer
@@ -84,6 +85,8 @@ class _Run:
     def load(self) -> Classifier:
         """Check the inputs and load the uploaded weights."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.spec.model.weights == "random":
+            write_random_weights(self.spec, self.workdir)
         self.inputs = load_inputs(self.spec, self.workdir, device)
         self.progress = Progress(
             self.spec,
@@ -93,7 +96,10 @@ class _Run:
             train_images=len(self.inputs.train or ()),
             held_out=len(self.inputs.held_out or ()),
         )
-        return self.inputs.uploaded(self.workdir)
+        model = self.inputs.uploaded(self.workdir)
+        if self.inputs.setting is not None:
+            self.spec.defense.check(model, self.inputs.setting)
+        return model
 
     def baseline(self, model: Classifier) -> Outcome:
         """The uploaded checkpoint under the suite; kept, so that a resumed run does not repeat it."""
@@ -125,7 +131,8 @@ class _Run:
         shown = side.model_dump(mode="json", include={"clean", "attacks", "robust"})
         self.on_event({"type": "preview", "seconds": round(time.monotonic() - started, 2), **shown})
         accuracy, chance = float(correct.mean()), inputs.chance
-        if accuracy < chance + _NEAR_CHANCE * (1 - chance) and not self.spec.evaluation.allow_low_baseline:
+        low_is_fine = self.spec.evaluation.allow_low_baseline or self.spec.model.weights == "random"
+        if accuracy < chance + _NEAR_CHANCE * (1 - chance) and not low_is_fine:
             raise BaselineTooLowError(
                 f"clean accuracy of the uploaded checkpoint is {accuracy:.1%}, near chance ({chance:.1%})",
                 "wrong normalisation (model.mean, model.std), class order, or key match "
@@ -134,16 +141,15 @@ class _Run:
 
     def train(self, model: Classifier) -> Trained:
         """Fine-tune; a run that diverges leaves its last good epoch in output/."""
-        inputs, training = self.inputs, self.spec.training
-        if training is None or inputs.train is None or inputs.held_out is None:
+        inputs, training, setting = self.inputs, self.spec.training, self.inputs.setting
+        if training is None or setting is None or inputs.held_out is None:
             raise RunError(f"defense {self.spec.defense.name!r} has nothing to train with")
         trainer = Trainer(
             spec=self.spec,
             training=training,
             model=model,
-            train_images=inputs.train,
+            setting=setting,
             held_out=inputs.held_out,
-            num_classes=inputs.num_classes,
             device=inputs.device,
             evaluation_batch=inputs.evaluation_batch,
             workdir=self.workdir,
@@ -194,7 +200,7 @@ class _Run:
     ) -> Outcome:
         report = self.progress.reporter(phase, self.on_event)
         last = phase == "evaluating"
-        epochs = self.spec.training.epochs if self.spec.training and last else 0
+        epochs = self.spec.epochs if last else 0
         path = ledger_path(self.workdir.root / "state", "after" if last else "before")
         ledger = Ledger.restore(path, self.spec.digest())
         models = [each for each in (model, deployed, surrogate) if each is not None]

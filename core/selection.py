@@ -1,15 +1,20 @@
-"""Which epoch ships."""
+"""Which epoch ships, and when training ends early. Only held-out training images decide; the test set never does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.report import EpochCurve
+
+_FELL_TO = 0.5  # of the best held-out robust accuracy so far
+_WAS_AT_LEAST = 0.1
+_FGSM_ABOVE = 0.2  # accuracy under one step, above that under ten
 
 
 def better(candidate: EpochCurve, best: EpochCurve | None, select: str) -> bool:
     """Whether ``candidate`` replaces the best epoch so far.
 
     ``last``: always. ``robust``: a higher held-out robust accuracy, then a higher clean one, then the later.
-    Only held-out training images are looked at; the test set never chooses.
     """
     if best is None or select == "last":
         return True
@@ -17,3 +22,22 @@ def better(candidate: EpochCurve, best: EpochCurve | None, select: str) -> bool:
         best.held_out_robust,
         best.held_out_clean,
     )
+
+
+def collapsed(candidate: EpochCurve, earlier: Sequence[EpochCurve]) -> bool:
+    """Catastrophic overfitting, Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.2.
+
+    Accuracy under PGD-10 fell to less than half of what it was, while one step of FGSM finds much less than ten steps
+    do. A model that merely became weaker loses under both.
+    """
+    best = max((curve.held_out_robust for curve in earlier), default=0.0)
+    fell = best >= _WAS_AT_LEAST and candidate.held_out_robust < _FELL_TO * best
+    return fell and candidate.held_out_fgsm > candidate.held_out_robust + _FGSM_ABOVE
+
+
+def out_of_patience(curves: Sequence[EpochCurve], patience: int | None) -> bool:
+    """Whether the last ``patience`` epochs brought no held-out robust accuracy above the best before them."""
+    if patience is None or len(curves) <= patience:
+        return False
+    before, since = curves[:-patience], curves[-patience:]
+    return max(c.held_out_robust for c in since) <= max(c.held_out_robust for c in before)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from core.augmentation import Augmentation
 from core.defenses import DEFENSES, AnyDefense, Defense
-from core.defenses.base import Augmentation, Published
+from core.defenses.base import Published
+from core.eps_schedules import AnyEpsSchedule
 from core.models import AnyArchitecture, Architecture
 from core.optimizers import AnyOptimizer
 from core.schedules import AnySchedule
@@ -35,6 +39,9 @@ class ModelSpec(_Part):
 
     architecture: AnyArchitecture = Field(
         description='A name from GET /architectures, "timm/NAME", "torchvision/NAME" or {"sequential": [...]}.'
+    )
+    weights: Literal["uploaded", "random"] = Field(
+        "uploaded", description='What training starts from: the checkpoint, or "random", training from scratch.'
     )
     num_classes: int | None = Field(None, ge=2, le=100_000, description="Read from the checkpoint if left out.")
     mean: tuple[Channel, ...] | None = Field(None, description="Normalisation, one value a channel; none if left out.")
@@ -65,10 +72,23 @@ class TrainingSpec(_Part):
     """How to fine-tune; what is left out is the defense's published set-up."""
 
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training data.")
+    samples: int | None = Field(
+        None, ge=2, description="Training images to use, drawn by the seed; null: all, without those held out."
+    )
     batch_size: int = Field(ge=1, le=65_536, description="Images in a batch.")
     optimizer: AnyOptimizer
     schedule: AnySchedule
-    augment: tuple[Augmentation, ...] = Field(description="Applied in this order to every training batch.")
+    eps_schedule: AnyEpsSchedule = Field(description="Strength of the training adversary over the run.")
+    augment: tuple[Augmentation, ...] = Field(description="Drawn anew for every training batch.")
+    label_smoothing: float = Field(0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    clip_norm: float | None = Field(None, gt=0, description="Largest norm of the whole gradient; null: not clipped.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of the moving average of the weights, which then ships; null: no average."
+    )
+    mixed_precision: bool = Field(False, description="Train in bfloat16 where that is safe; worth it on CUDA.")
+    patience: int | None = Field(
+        None, ge=1, description="End after so many epochs without better held-out robustness; null: run to the end."
+    )
     select: Literal["robust", "last"] = Field(
         description='Which epoch ships: "robust", best PGD-10 accuracy on held-out training images; or "last".'
     )
@@ -78,6 +98,13 @@ class TrainingSpec(_Part):
         le=100_000,
         description="Training images held out for curves and choice; at most a tenth of them.",
     )
+
+    @field_validator("augment")
+    @classmethod
+    def _each_once(cls, augment: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+        if len(set(augment)) < len(augment):
+            raise ValueError("name each augmentation once")
+        return augment
 
 
 class EvaluationSpec(_Part):
@@ -122,7 +149,7 @@ class JobSpec(_Part):
             return {"threat": {"eps": 0}, **data}
         published = defense.published(architecture.domain, small=architecture.small)
         filled = dict(data)
-        filled["defense"] = {**published.parameters, **_as_dict(data["defense"])}
+        filled["defense"] = merge(published.parameters, _as_dict(data["defense"]))
         filled["threat"] = _fill_threat(architecture, data.get("threat"))
         if defense.trains:
             filled["training"] = _fill_training(published, data.get("training"))
@@ -130,9 +157,57 @@ class JobSpec(_Part):
             raise ValueError(f"defense {defense.names()[0]!r} does not train: leave out training")
         return filled
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> JobSpec:
+        """Refuse what the defense cannot do, before anything is stored."""
+        defense, training = self.defense, self.training
+        if not defense.trains and self.model.weights == "random":
+            raise ValueError('defense "none" only evaluates: random weights (model.weights) have nothing to show')
+        if self.model.weights == "random" and self.model.num_classes is None:
+            raise ValueError("model.num_classes: without a checkpoint to read it from, say how many classes there are")
+        if defense.trains and self.threat.norm not in defense.norms:
+            known = ", ".join(sorted(defense.norms))
+            raise ValueError(f"defense {defense.name!r} does not support norm {self.threat.norm!r}; it knows: {known}")
+        if training is None:
+            return self
+        if not defense.has_adversary and training.eps_schedule.name != "constant":
+            raise ValueError(f"defense {defense.name!r} has no adversary: leave out training.eps_schedule")
+        if defense.undoes_augmentation and "resized-crop" in training.augment:
+            raise ValueError(
+                f"defense {defense.name!r} has to undo the augmentation, which resized-crop does not allow; "
+                'use training.augment ["crop", "flip"], or none'
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the training loop: fewer than ``training.epochs`` for a defense that replays each batch."""
+        return math.ceil(self.training.epochs / self.defense.passes) if self.training else 0
+
+    def fb_per_example(self, epoch: int) -> int:
+        """Forward-backward passes on one training example in an epoch of the loop, by its strength at the start."""
+        if self.training is None:
+            return 0
+        return self.defense.fb_per_example(self.training.eps_schedule.factor(epoch / self.epochs))
+
     def digest(self) -> str:
         """SHA-256 of the resolved spec: saved state belongs to exactly one."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid over ``base``, objects merged key by key.
+
+    An object with another ``name`` replaces the one below: its fields belong to another algorithm.
+    """
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            other = "name" in value and value["name"] != below.get("name")
+            value = value if other else merge(below, value)
+        result[key] = value
+    return result
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
@@ -184,6 +259,7 @@ def _fill_training(published: Published, given: Any) -> Any:
         "epochs": published.epochs,
         "batch_size": published.batch_size,
         "schedule": dict(published.schedule),
+        "eps_schedule": dict(published.eps_schedule),
         "augment": published.augment,
         "select": published.select,
     }

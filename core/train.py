@@ -5,46 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from core.attacks.pgd import PGD
+from core.augmentation import augment
+from core.averaging import WeightAverage
 from core.cost import Cost
-from core.data import ImageSet, augment, epoch_batches, sample
-from core.defenses.base import Batch, Moment
+from core.data import Ids, ImageSet, epoch_batches, sample
+from core.defenses.base import Batch, Moment, Setting
 from core.errors import BadLogitsError, DivergedError, Stopped
-from core.evaluate import Bench, predict, survivors
 from core.models.classifier import Classifier
 from core.prepared import Workdir
 from core.report import EpochCurve
 from core.rng import Rng, derive_seed
-from core.selection import better
+from core.selection import better, collapsed, out_of_patience
 from core.spec import JobSpec, TrainingSpec
+from core.training_state import Running, TrainingState, Weights, restore, save
+from core.validation import Validation
 
 SAVE_SECONDS = 120.0
-_JUDGE = PGD(steps=10, step_size="eps/4")  # the attack of the curves and of the choice of epoch
-
-
-@dataclass
-class TrainingState:
-    """Where training stands. Weights and optimizer are saved beside it.
-
-    Random numbers are functions of (seed, epoch, step, image id), so the position is the state of every
-    generator and of the sampler: ``step`` counts the batches done in ``epoch``.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    seconds: float = 0.0
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    training_cost: dict[str, int] = field(default_factory=lambda: asdict(Cost()))
-    validation_cost: dict[str, int] = field(default_factory=lambda: asdict(Cost()))
-    validation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +34,7 @@ class Trained:
     """The finished state, and the weights of the epoch that ships."""
 
     state: TrainingState
-    weights: dict[str, torch.Tensor]
+    weights: Weights
 
 
 @dataclass
@@ -62,9 +44,8 @@ class Trainer:
     spec: JobSpec
     training: TrainingSpec
     model: Classifier
-    train_images: ImageSet
+    setting: Setting
     held_out: ImageSet
-    num_classes: int
     device: torch.device
     evaluation_batch: int
     workdir: Workdir
@@ -79,92 +60,143 @@ class Trainer:
 
         Raises: DivergedError on a NaN or infinite loss; Stopped once the state is saved.
         """
-        optimizer = self.training.optimizer.build(self.model.net.parameters())
-        state, best_weights = self._restore(optimizer)
+        running = self._begin()
+        state, defense, epochs = running.state, self.spec.defense, self.spec.epochs
         last_save = time.monotonic()
-        while state.epoch < self.training.epochs:
-            started = time.monotonic()
-            batches = epoch_batches(len(self.train_images), self.training.batch_size, self.spec.seed, state.epoch)
-            cost = self.model.cost.copy()
-            lr = 0.0
+        while state.epoch < epochs and state.stopped is None:
+            started, cost = time.monotonic(), self.model.cost.copy()
+            batches = epoch_batches(len(self._images), self.training.batch_size, self.spec.seed, state.epoch)
+            moment, lr = self._moment(state.epoch), 0.0
             self.model.train()
             for step in range(state.step, len(batches)):
-                x, y, ids = self.train_images.batch(batches[step], self.device)
-                rng = Rng.for_images(derive_seed(self.spec.seed, "train", state.epoch), ids)
-                x = augment(x, self.training.augment, rng)
-                t = state.epoch + step / len(batches)
-                lr = self.training.optimizer.lr * self.training.schedule.factor(t, self.training.epochs)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
+                batch = self._batch(batches[step], state.epoch)
+                moment = self._moment(state.epoch + step / len(batches))
+                lr = self._set_lr(running.optimizer, moment)
                 torch.manual_seed(derive_seed(self.spec.seed, "dropout", state.epoch, step))
-                moment = Moment(t, self.training.epochs, self.spec.threat)
-                for loss in self.spec.defense.losses(self.model, Batch(x, y, rng), moment):
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        raise _diverged(f"the training loss became {value}", state.epoch, step)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    state.loss_sum += value * len(x)
-                    state.loss_count += len(x)
+                self.model.mixed_precision = self.training.mixed_precision
+                for loss in defense.losses(self.model, batch, moment, running.defense):
+                    self._backward(loss, state, len(batch.x))
+                    if not defense.sums_gradients:
+                        self._update(running)
+                if defense.sums_gradients:
+                    self._update(running)
+                self.model.mixed_precision = False
                 state.step = step + 1
-                self.on_progress((state.epoch + state.step / len(batches)) / self.training.epochs, state.epoch)
+                self.on_progress((state.epoch + state.step / len(batches)) / epochs, state.epoch)
                 due = time.monotonic() - last_save > self.save_seconds
                 stop = self.should_stop()
                 if (due or stop) and state.step < len(batches):
                     cost = self._account(state, cost, started)
                     started = last_save = time.monotonic()
-                    self._save(state, optimizer, best_weights)
+                    self._save(running)
                     if stop:
                         raise Stopped
             self._account(state, cost, started)
-            try:
-                curve = self._validate(state, lr)
-            except BadLogitsError as error:
-                raise _diverged("the model's logits became NaN or infinite", state.epoch, len(batches) - 1) from error
-            state.curves.append(curve.model_dump())
-            best = EpochCurve(**state.curves[state.best_epoch - 1]) if state.best_epoch else None
-            if better(curve, best, self.training.select):
-                state.best_epoch = curve.epoch
-                best_weights = {key: value.detach().clone() for key, value in self.model.net.state_dict().items()}
-            state.epoch, state.step, state.loss_sum, state.loss_count, state.seconds = (
-                state.epoch + 1,
-                0,
-                0.0,
-                0,
-                0.0,
-            )
-            self.last_good = Trained(state, best_weights)
+            curve = self._validate(running, lr, moment.strength)
+            self._choose(running, curve)
+            state.next_epoch()
+            self.last_good = Trained(state, running.best)
             last_save = time.monotonic()
             # the event first: told twice after a crash is better than never
             self.on_event({"type": "epoch", **curve.model_dump()})
-            self._save(state, optimizer, best_weights)
+            self._save(running)
             if self.should_stop():
                 raise Stopped
-        return Trained(state, best_weights)
+        return Trained(state, running.best)
 
-    def _validate(self, state: TrainingState, lr: float) -> EpochCurve:
-        """Clean and PGD-10 accuracy on the held-out images and on as many training images."""
-        started, cost = time.monotonic(), self.model.cost.copy()
-        probe = sample(self.train_images, len(self.held_out), self.spec.seed)
-        shares = []
-        for images in (probe, self.held_out):
-            bench = Bench(images, self.num_classes, self.spec.seed, self.evaluation_batch, self.device)
-            clean = predict(self.model, bench) == bench.labels
-            robust = survivors(self.model, bench, clean, _JUDGE, self.spec.threat)
-            shares += [float(clean.mean()), float(robust.mean())]
+    @property
+    def _images(self) -> ImageSet:
+        return self.setting.images
+
+    def _begin(self) -> Running:
+        """Everything as it was last saved, or as it is at the start."""
+        optimizer = self.training.optimizer.build(self.model.net.parameters())
+        average = WeightAverage(self.model, self.training.ema) if self.training.ema is not None else None
+        running = Running(self.model, optimizer, average, {}, TrainingState(), {})
+        if restore(running, self.workdir, self.spec.digest()):
+            if running.best:
+                self.last_good = Trained(running.state, running.best)
+        else:
+            running.defense = self.spec.defense.start(self.model, self.setting)
+        return running
+
+    def _batch(self, rows: Ids, epoch: int) -> Batch:
+        x, y, ids = self._images.batch(rows, self.device)
+        rng = Rng.for_images(derive_seed(self.spec.seed, "train", epoch), ids)
+        x, view = augment(x, self.training.augment, rng)
+        return Batch(x, y, rng, torch.from_numpy(rows).to(self.device), view)
+
+    def _moment(self, epoch: float) -> Moment:
+        strength = self.training.eps_schedule.factor(epoch / self.spec.epochs)
+        threat = self.spec.threat.model_copy(update={"eps": self.spec.threat.eps * strength})
+        return Moment(epoch, self.spec.epochs, threat, strength, self.training.label_smoothing)
+
+    def _set_lr(self, optimizer: torch.optim.Optimizer, moment: Moment) -> float:
+        passes = self.spec.defense.passes  # schedules count passes over the data, as the papers do
+        lr = self.training.optimizer.lr * self.training.schedule.factor(moment.epoch * passes, moment.epochs * passes)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _backward(self, loss: Tensor, state: TrainingState, count: int) -> None:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise _diverged(f"the training loss became {value}", state.epoch, state.step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.loss_sum += value * count
+        state.loss_count += count
+
+    def _update(self, running: Running) -> None:
+        """One optimizer step on the gradients there are."""
+        if self.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.net.parameters(), self.training.clip_norm)
+        running.optimizer.step()
+        running.optimizer.zero_grad(set_to_none=True)
+        if running.average:
+            running.average.update(self.model)
+
+    def _validate(self, running: Running, lr: float, strength: float) -> EpochCurve:
+        state, started, cost = running.state, time.monotonic(), self.model.cost.copy()
+        validation = Validation(
+            probe=sample(self._images, len(self.held_out), self.spec.seed),
+            held_out=self.held_out,
+            num_classes=self.setting.num_classes,
+            seed=self.spec.seed,
+            batch_size=self.evaluation_batch,
+            device=self.device,
+            threat=self.spec.threat,
+        )
+        if running.average:
+            running.average.settle(self._images)
+        try:
+            accuracies = validation.measure(running.shipping)
+        except BadLogitsError as error:
+            raise _diverged("the model's logits became NaN or infinite", state.epoch, state.step - 1) from error
         _add(state.validation_cost, self.model.cost - cost)
         state.validation_seconds += time.monotonic() - started
         return EpochCurve(
             epoch=state.epoch + 1,
             lr=lr,
             train_loss=state.loss_sum / max(1, state.loss_count),
-            train_clean=shares[0],
-            train_robust=shares[1],
-            held_out_clean=shares[2],
-            held_out_robust=shares[3],
+            strength=strength,
             seconds=state.seconds,
+            **accuracies,
         )
+
+    def _choose(self, running: Running, curve: EpochCurve) -> None:
+        """Keep this epoch's weights if they are the best so far, and see whether training should end."""
+        state = running.state
+        earlier = state.history()
+        state.curves.append(curve.model_dump())
+        if self.spec.defense.has_adversary and collapsed(curve, earlier):
+            state.stopped = "catastrophic-overfitting"
+            return
+        if better(curve, state.best, self.training.select):
+            state.best_epoch = curve.epoch
+            weights = running.shipping.net.state_dict()
+            running.best = {key: value.detach().clone() for key, value in weights.items()}
+        if out_of_patience([*earlier, curve], self.training.patience):
+            state.stopped = "patience"
 
     def _account(self, state: TrainingState, since: Cost, started: float) -> Cost:
         """Book the passes and seconds since the last time."""
@@ -172,39 +204,10 @@ class Trainer:
         state.seconds += time.monotonic() - started
         return self.model.cost.copy()
 
-    def _save(
-        self, state: TrainingState, optimizer: torch.optim.Optimizer, best_weights: dict[str, torch.Tensor]
-    ) -> None:
-        """Write the state to a temporary name and rename it, then say so; the newest two are kept."""
-        content = {
-            "spec": self.spec.digest(),
-            "state": asdict(state),
-            "model": self.model.net.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "best": best_weights,
-        }
-        path = self.workdir.training(state.epoch, state.step)
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        torch.save(content, temporary)
-        temporary.replace(path)
-        for older in self.workdir.saved_training()[2:]:
-            older.unlink()
-        place = {"epoch": state.epoch, "step": state.step}
-        self.on_event({"type": "state", "file": path.name, "slot": "training.pt", **place})
-
-    def _restore(self, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, dict[str, torch.Tensor]]:
-        states = self.workdir.saved_training()
-        if not states:
-            return TrainingState(), {}
-        saved = torch.load(states[0], map_location="cpu", weights_only=True)
-        if saved["spec"] != self.spec.digest():
-            raise ValueError("the saved training state belongs to another spec")
-        self.model.net.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        if saved["best"]:
-            self.last_good = Trained(TrainingState(**saved["state"]), saved["best"])
-        return TrainingState(**saved["state"]), saved["best"]
+    def _save(self, running: Running) -> None:
+        file = save(running, self.workdir, self.spec.digest())
+        place = {"epoch": running.state.epoch, "step": running.state.step}
+        self.on_event({"type": "state", "file": file, "slot": "training.pt", **place})
 
 
 def _add(total: dict[str, int], cost: Cost) -> None:

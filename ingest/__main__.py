@@ -1,7 +1,8 @@
 """python -m ingest WORKDIR: prepares the raw uploads of one job.
 
-Reads WORKDIR/ingest.json: {"checkpoint": {"path", "filename", "sha256", "size"}, "data": the same, or null for a
-named dataset in "datasets_dir"}, and the "data" part of WORKDIR/spec.json; writes WORKDIR/input/.
+Reads WORKDIR/ingest.json: {"checkpoint": {"path", "filename", "sha256", "size"}, or null for training from scratch;
+"data": the same, or null for a named dataset in "datasets_dir"}, and the "data" part of WORKDIR/spec.json; writes
+WORKDIR/input/.
 On refusal one JSON line goes to stdout, exit status 64.
 """
 
@@ -37,7 +38,8 @@ def main(arguments: list[str]) -> int:
     target.mkdir(exist_ok=True)
     unexpected: IngestError = CheckpointFormatError("the checkpoint cannot be read", SAVE_HINT)
     try:
-        prepare_checkpoint(_source(request["checkpoint"]), Path(request["checkpoint"]["path"]), target)
+        if request["checkpoint"] is not None:
+            prepare_checkpoint(_source(request["checkpoint"]), Path(request["checkpoint"]["path"]), target)
         unexpected = DataFormatError("the data cannot be read", "npz, or an image folder as zip or tar")
         data = request["data"] or find_dataset(options["dataset"], Path(request["datasets_dir"]))
         _prepare_data(data, options, target)

@@ -7,6 +7,8 @@ rotation is not applied. If every image is grey, one channel is kept. 16-bit ima
 from __future__ import annotations
 
 import io
+import math
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +56,8 @@ def prepare_image_folder(source: Mapping[str, Any], path: Path, target: Path, op
             raise DataFormatError(f"{name} has no test images", _LAYOUT)
         classes = sorted({member.label for member in members})
         mode = "L" if all(_decode(member, None, {}).mode in _GREY for member in members) else "RGB"
-        labels, size = {}, None
+        labels: dict[str, Array] = {}
+        size = None
         for split, chosen in by_split.items():
             if not chosen:
                 continue
@@ -73,12 +76,24 @@ def prepare_image_folder(source: Mapping[str, Any], path: Path, target: Path, op
                         "set data.resize and data.crop to bring all images to one size",
                     )
                 if pixels is None:
+                    if not labels:
+                        _check_room(target, name, (len(members), *size))
                     pixels = open_pixels(target, split, (len(chosen), *size), np.uint8)
                 pixels[row] = values
             labels[split] = np.array([classes.index(member.label) for member in chosen], np.int64)
     if size is None:
         raise DataFormatError(f"{name} has no images", _LAYOUT)
     finish(target, source, kind="imagefolder", image=size, labels=labels, class_names=classes)
+
+
+def _check_room(target: Path, name: str, shape: tuple[int, ...]) -> None:
+    """Refuse what the disk cannot hold: the arrays are mapped, and a full disk would only be found by a crash."""
+    needed, free = math.prod(shape), shutil.disk_usage(target).free
+    if needed > free:
+        raise UploadTooLargeError(
+            f"the {shape[0]} images of {name} take {needed / 1e9:.1f} GB prepared, the server has {free / 1e9:.1f} GB",
+            "send fewer images, or bring them to a smaller size (data.resize, data.crop)",
+        )
 
 
 def _decode(member: _Member, mode: str | None, options: Mapping[str, Any]) -> Image.Image:

@@ -49,7 +49,7 @@ class NewJob:
     name: str | None
     tags: dict[str, str]
     epochs: int
-    checkpoint_upload: str
+    checkpoint_upload: str | None
     data_upload: str | None
 
 

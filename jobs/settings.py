@@ -41,5 +41,5 @@ class Settings(BaseSettings):
 
     @property
     def datasets_dir(self) -> Path:
-        """Named datasets as NAME.npz, put there by ``temperd datasets fetch``."""
+        """Named datasets, one file each, put there by ``temperd datasets fetch``."""
         return self.root / "datasets"

@@ -39,7 +39,7 @@ class Job(Base):
     phase: Mapped[str | None]
     defense: Mapped[str]
     spec: Mapped[dict[str, Any]]
-    checkpoint_upload: Mapped[str] = mapped_column(ForeignKey("uploads.id"))
+    checkpoint_upload: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
     data_upload: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
     attempt: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str | None]

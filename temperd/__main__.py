@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from jobs.datasets import DATASETS
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 datasets_app = typer.Typer(no_args_is_help=True, help="Datasets by name.")
 app.add_typer(datasets_app, name="datasets")
@@ -53,9 +55,12 @@ def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 @datasets_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="fashion-mnist, mnist or cifar10.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    source: Annotated[Path | None, typer.Option(help="Folder that has torchvision's raw files already.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="Folder that has it already, as torchvision keeps it; for imagenet, with train/ and val/."),
+    ] = None,
 ) -> None:
     """Download a dataset by torchvision and keep it for jobs that name it."""
     from jobs.settings import Settings

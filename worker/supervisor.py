@@ -115,7 +115,7 @@ class _Attempt:
         job = self._repository.job(self._claim.job_id)
         (self._workdir / "spec.json").write_text(json.dumps(job.spec))
         request = {
-            "checkpoint": self._fetch_upload(job.checkpoint_upload, "checkpoint"),
+            "checkpoint": self._fetch_upload(job.checkpoint_upload, "checkpoint") if job.checkpoint_upload else None,
             "data": self._fetch_upload(job.data_upload, "data") if job.data_upload else None,
             "datasets_dir": str(self._settings.datasets_dir),
         }

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.attacks.ascent import ascend
-from core.defenses.base import AUGMENT, Batch, Defense, Moment, Published
+from core.defenses.base import Batch, Defense, Moment, Published, State, fine_tuning
 from core.models.base import Domain
-from core.models.classifier import frozen
+from core.models.classifier import Classifier, frozen
 from core.projections import uniform_in_ball
 from core.values import StepSize, resolve_step_size
 
@@ -34,24 +33,16 @@ class AFT(Defense):
     @classmethod
     def published(cls, domain: Domain, *, small: bool) -> Published:
         """Ten epochs of Adam; the peak lr is ours, the paper gives none."""
-        peak = 1e-3 if small else 5e-4
-        return Published(
-            epochs=10,
-            optimizer="adam",
-            lr={"adam": peak, "rmsprop": peak, "sgd": 10 * peak},
-            schedule={"name": "slow-start-fast-decay"},
-            augment=AUGMENT[domain],
-            select="robust",
-        )
+        return fine_tuning(domain, small=small)
 
-    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
+    def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x_adv)."""
         step_size = resolve_step_size(self.step_size, eps=moment.threat.eps, steps=self.steps)
         start = uniform_in_ball(batch.x, moment.threat, batch.rng.fork("start"))
         with frozen(model):
             x_adv = ascend(model, start, batch.x, batch.y, moment.threat, steps=self.steps, step_size=step_size)
-        yield F.cross_entropy(model(x_adv), batch.y)
+        yield moment.cross_entropy(model(x_adv), batch.y)
 
-    def fb_per_example(self, share: float) -> int:
+    def adversarial_fb(self) -> int:
         """K + 1."""
         return self.steps + 1

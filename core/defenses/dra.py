@@ -1,55 +1,55 @@
-"""dra: clean examples replayed one to one with those of a dynamically regulated adversary."""
+"""dra: clean examples replayed with those of a dynamically regulated adversary."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.attacks.dra import dynamically_regulated
-from core.defenses.base import AUGMENT, Batch, Defense, Moment, Published
+from core.data import chunks, some
+from core.defenses.base import AUGMENT, Batch, Defense, Moment, Published, Setting, State
+from core.inner_attacks.base import InnerAttack
+from core.inner_attacks.dra import InnerDRA
+from core.inner_attacks.pgd import InnerPGD
 from core.models.base import Domain
-from core.models.classifier import frozen
-from core.values import Pixels
+from core.models.classifier import Classifier, frozen
+from core.registry import one_of
+
+if TYPE_CHECKING:
+    AnyInner: TypeAlias = InnerAttack
+else:
+    AnyInner = one_of(InnerDRA, InnerPGD)
+
+_MARGIN_IMAGES = 2000  # whose mean loss stands for that of all training images
 
 
 class DRATraining(Defense):
     """Hou et al. 2022, "Adversarial Fine-tune with Dynamically Regulated Adversary", https://arxiv.org/abs/2204.13232.
 
-    Loss 0.5 * CE(x) + 0.5 * CE(x_dra). The adversary's mean change goes linearly from its first to its last
-    value; the last part of the run trains on clean images only.
+    The network is updated on clean and adversarial samples, one to one. ``replay`` says how:
+    "joint", 0.5 * CE(x) + 0.5 * CE(x_dra); "alternate", a step on the clean batch and then one on its adversarial
+    examples; "dual", eq. 8-9, CE(x_dra) + lambda * (CE(x) - L_std), where lambda <- max(0, lambda + dual_step *
+    (CE(x) - L_std)) grows while the clean loss is above that of the uploaded network, L_std.
     """
 
     title: ClassVar[str] = "Clean and dynamically regulated adversarial examples, one to one"
     paper: ClassVar[str] = "https://arxiv.org/abs/2204.13232"
 
     name: Literal["dra"] = "dra"
-    mean_change: Pixels = Field(
-        2 / 255, le=1, description="Mean absolute change of a pixel at the start (the paper's epsilon)."
-    )
-    final_mean_change: Annotated[Pixels, Field(le=1)] | None = Field(
-        0.5 / 255, description="Mean absolute change when the adversarial part ends; null: as at the start."
-    )
-    adversarial_share: float = Field(
-        5 / 6, gt=0, le=1, description="Share of the run with adversarial examples; the rest is clean only."
-    )
-    p: float = Field(1 / 3, ge=0, le=1, description="Share of pixels that may change, by gradient magnitude.")
-    steps: int = Field(5, ge=1, le=1000, description="Gradient steps for each training example (T).")
+    attack: AnyInner = Field(InnerDRA(), description="What crafts the training examples.")
+    replay: Literal["joint", "alternate", "dual"] = Field("joint", description="How clean images are replayed.")
+    dual_step: float = Field(0.01, gt=0, le=10, description='Step of the dual variable, for replay "dual".')
 
     @classmethod
     def published(cls, domain: Domain, *, small: bool) -> Published:
-        """60 epochs of SGD on CIFAR; on MNIST 50, with a stronger and constant adversary."""
+        """60 epochs of SGD on CIFAR, the strength falling from 2 to 0.5 over 50, then clean; on MNIST 50, constant."""
         grey = domain == "grey28"
-        grey_parameters = {
-            "mean_change": 0.1,
-            "final_mean_change": None,
-            "adversarial_share": 1.0,
-            "p": 2 / 3,
-            "steps": 20,
-        }
+        attack = {"name": "dra", "mean_change": 0.1, "p": 2 / 3, "steps": 20}
         return Published(
             epochs=50 if grey else 60,
             optimizer="sgd",
@@ -59,28 +59,40 @@ class DRATraining(Defense):
             augment=AUGMENT[domain],
             select="last",
             weight_decay=2e-4,
-            parameters=grey_parameters if grey else {},
+            eps_schedule={"name": "constant"} if grey else {"name": "decay", "final": 0.25, "until": 5 / 6},
+            parameters={"attack": attack} if grey else {},
         )
 
-    def mean_change_at(self, share: float) -> float:
-        """The adversary's strength at this share of the run; 0 once it trains on clean images only."""
-        if share >= self.adversarial_share:
-            return 0.0
-        progress = share / self.adversarial_share
-        final = self.mean_change if self.final_mean_change is None else self.final_mean_change
-        return self.mean_change + (final - self.mean_change) * progress
+    def start(self, model: Classifier, setting: Setting) -> State:
+        """The dual variable, 1, and the clean loss of the network before training."""
+        if self.replay != "dual":
+            return {}
+        device = model.mean.device
+        rows = some(setting.images, _MARGIN_IMAGES, seed=0)
+        total = 0.0
+        with frozen(model), torch.no_grad():
+            for piece in chunks(rows, setting.batch_size):
+                x, y, _ = setting.images.batch(np.sort(piece), device)
+                total += float(F.cross_entropy(model(x), y, reduction="sum"))
+        return {"lambda": torch.ones((), device=device), "clean_loss": torch.tensor(total / len(rows), device=device)}
 
-    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
-        """0.5 * CE(x) + 0.5 * CE(x_dra); CE(x) in the clean part."""
-        mean_change = self.mean_change_at(moment.epoch / moment.epochs)
-        clean = F.cross_entropy(model(batch.x), batch.y)
-        if mean_change == 0:
+    def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
+        """See the class."""
+        clean = moment.cross_entropy(model(batch.x), batch.y)
+        if self.replay == "alternate":
             yield clean
-            return
         with frozen(model):
-            x_adv = dynamically_regulated(model, batch.x, batch.y, mean_change=mean_change, p=self.p, steps=self.steps)
-        yield 0.5 * clean + 0.5 * F.cross_entropy(model(x_adv), batch.y)
+            x_adv = self.attack.craft(model, batch.x, batch.y, moment.threat, batch.rng, strength=moment.strength)
+        adversarial = moment.cross_entropy(model(x_adv), batch.y)
+        if self.replay == "alternate":
+            yield adversarial
+        elif self.replay == "joint":
+            yield 0.5 * clean + 0.5 * adversarial
+        else:
+            excess = clean - state["clean_loss"]
+            yield adversarial + state["lambda"] * excess
+            state["lambda"] = (state["lambda"] + self.dual_step * excess.detach()).clamp_min(0)
 
-    def fb_per_example(self, share: float) -> int:
-        """T + 2; 1 in the clean part."""
-        return self.steps + 2 if self.mean_change_at(share) > 0 else 1
+    def adversarial_fb(self) -> int:
+        """T + 2."""
+        return self.attack.fb_per_example() + 2

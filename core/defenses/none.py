@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.defenses.base import Batch, Defense, Moment, Published
+from core.defenses.base import Batch, Defense, Moment, Published, State
 from core.models.base import Domain
+from core.models.classifier import Classifier
 
 
 class NoDefense(Defense):
@@ -16,6 +17,7 @@ class NoDefense(Defense):
 
     title: ClassVar[str] = "Evaluate only"
     trains: ClassVar[bool] = False
+    has_adversary: ClassVar[bool] = False
 
     name: Literal["none"] = "none"
 
@@ -24,10 +26,10 @@ class NoDefense(Defense):
         """Nothing is trained."""
         return Published(epochs=0, optimizer="", lr={}, schedule={}, augment=(), select="last")
 
-    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
+    def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """No loss."""
         return iter(())
 
-    def fb_per_example(self, share: float) -> int:
+    def adversarial_fb(self) -> int:
         """Zero."""
         return 0

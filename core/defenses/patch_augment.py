@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.defenses.base import Batch, Defense, Moment, Published
+from core.defenses.base import Batch, Defense, Moment, Published, State
 from core.models.base import Domain
+from core.models.classifier import Classifier
 from core.projections import per_image
 from core.rng import Rng
 
@@ -29,6 +30,7 @@ class PatchAugment(Defense):
 
     title: ClassVar[str] = "Fine-tuning with one modified patch near the centre"
     paper: ClassVar[str] = "Agarwal, Vatsa, Singh, AAAI 2021 (student abstract)"
+    has_adversary: ClassVar[bool] = False
 
     name: Literal["patch-augment"] = "patch-augment"
     patches: int = Field(1, ge=1, le=4, description="Patches an image: one of side H/2, or more of side H/4.")
@@ -49,12 +51,12 @@ class PatchAugment(Defense):
             select="last",
         )
 
-    def losses(self, model: nn.Module, batch: Batch, moment: Moment) -> Iterator[Tensor]:
+    def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE over the 2B images."""
         x = torch.cat([batch.x, self.modify(batch.x, batch.rng.fork("patch"))])
-        yield F.cross_entropy(model(x), batch.y.repeat(2))
+        yield moment.cross_entropy(model(x), batch.y.repeat(2))
 
-    def fb_per_example(self, share: float) -> int:
+    def adversarial_fb(self) -> int:
         """2."""
         return 2
 

@@ -16,7 +16,8 @@ from core.errors import BadLogitsError
 class Classifier(nn.Module):
     """Maps images (n, c, h, w) in [0, 1] to logits (n, classes), and counts its passes in ``cost``.
 
-    ``net`` is the bare architecture: its ``state_dict`` is what users upload and get back.
+    ``net`` is the bare architecture: its ``state_dict`` is what users upload and get back. With ``mixed_precision``
+    it runs in bfloat16 where torch holds that safe, weights and logits stay float32.
     """
 
     mean: Tensor
@@ -32,17 +33,24 @@ class Classifier(nn.Module):
         self.register_buffer("std", _channels(std or [1.0]), persistent=False)
         self.cost = Cost()
         self.on_forward: Callable[[], None] = do_nothing
+        self.mixed_precision = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes). ``on_forward`` is called first; it may raise, to stop whatever asks."""
         self.on_forward()
         self.cost.forwards += len(x)
-        inputs = (x - self.mean) / self.std if self.normalises else x
-        output = self.net(inputs.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            output = self.net(self.prepared(x))
         logits = output if isinstance(output, Tensor) else first_logits(output)
+        logits = logits.float() if self.mixed_precision else logits
         if logits.requires_grad:
             self._count_backward(logits, examples=len(x), to_input=x.requires_grad)
         return logits
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """What ``net`` is given for images: normalised, channels last."""
+        inputs = (x - self.mean) / self.std if self.normalises else x
+        return inputs.contiguous(memory_format=torch.channels_last)
 
     def _count_backward(self, logits: Tensor, *, examples: int, to_input: bool) -> None:
         to_weights = any(p.requires_grad for p in self.net.parameters())
@@ -70,9 +78,10 @@ def first_logits(output: Any) -> Tensor:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module, *, evaluate: bool = True) -> Iterator[None]:
     """Evaluation mode and no weight gradients inside; every module's and parameter's own flag restored after.
 
+    With ``evaluate`` False the modes stay as they are, for defenses that craft in train mode.
     Restored one by one: a blanket ``model.train()`` would unfreeze a BatchNorm that was frozen on purpose. Convolutions
     run in full float32 on CUDA: with TF32's ten bits, predictions would depend on device and batch.
     """
@@ -82,7 +91,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         torch.backends.cudnn.allow_tf32 = False
-        model.eval()
+        if evaluate:
+            model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield

@@ -10,6 +10,7 @@ from core.defenses import DEFENSES, AnyDefense
 from core.models import ARCHITECTURES
 from core.optimizers import OPTIMIZERS, AnyOptimizer
 from core.schedules import SCHEDULES, AnySchedule
+from jobs.datasets import DATASETS
 
 CATALOGS = {
     "attacks": (ATTACKS, AnyAttack),
@@ -41,7 +42,20 @@ def test_architectures(service):
 
 
 def test_datasets_say_whether_they_were_fetched(service):
-    items = service.client.get("/datasets").json()["items"]
+    folder = service.data_dir / "datasets"
+    folder.mkdir(exist_ok=True)
+    for name in ("svhn.npz", "imagenette.zip", "of-my-own.zip", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    try:
+        items = service.client.get("/datasets").json()["items"]
+    finally:
+        for name in ("svhn.npz", "imagenette.zip", "of-my-own.zip", "notes.txt"):
+            (folder / name).unlink()
+    assert [item["name"] for item in items] == sorted(item["name"] for item in items)
+    fetched = {item["name"]: item["fetched"] for item in items}
+    assert {name for name in DATASETS if fetched[name]} == {"svhn", "imagenette"}
+    assert fetched["of-my-own"]
+    assert "notes" not in fetched
     assert {"name": "cifar10", "title": "CIFAR-10: 32 px colour, 10 classes", "fetched": False} in items
 
 

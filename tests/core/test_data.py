@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.data import ImageSet, augment, epoch_batches, hold_out, sample
+from core.augmentation import augment
+from core.data import ImageSet, epoch_batches, hold_out, sample
 from core.rng import Rng
 
 
@@ -58,7 +59,7 @@ def test_batches_are_pixels_in_zero_to_one():
 def test_crop_shifts_by_at_most_four_pixels_of_black():
     ids = torch.arange(300)
     x = torch.rand(300, 1, 10, 10, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1
-    cropped = augment(x, ["crop"], Rng.for_images(0, ids))
+    cropped, _ = augment(x, ["crop"], Rng.for_images(0, ids))
     padded = torch.nn.functional.pad(x, [4] * 4)
     shifts = set()
     for image, source in zip(cropped, padded, strict=True):
@@ -73,7 +74,7 @@ def test_crop_shifts_by_at_most_four_pixels_of_black():
 def test_flip_mirrors_half_of_the_images():
     ids = torch.arange(400)
     x = torch.rand(400, 1, 4, 4)
-    flipped = augment(x, ["flip"], Rng.for_images(0, ids))
+    flipped, _ = augment(x, ["flip"], Rng.for_images(0, ids))
     kept = (flipped == x).flatten(1).all(1)
     mirrored = (flipped == x.flip(3)).flatten(1).all(1)
     assert (kept ^ mirrored).all()
@@ -82,7 +83,7 @@ def test_flip_mirrors_half_of_the_images():
 
 def test_resized_crop_is_a_part_of_the_image():
     gradient = torch.linspace(0, 1, 32).expand(200, 1, 32, 32)  # brightness grows from left to right
-    cropped = augment(gradient, ["resized-crop"], Rng.for_images(0, torch.arange(200)))
+    cropped, _ = augment(gradient, ["resized-crop"], Rng.for_images(0, torch.arange(200)))
     widths = cropped[:, 0, 0, -1] - cropped[:, 0, 0, 0]
     assert cropped.min() >= 0
     assert cropped.max() <= 1
@@ -95,6 +96,6 @@ def test_resized_crop_is_a_part_of_the_image():
 def test_an_image_is_augmented_alike_in_any_company(operation):
     x = torch.rand(10, 3, 8, 8)
     rng = Rng.for_images(3, torch.arange(10))
-    whole = augment(x, [operation], rng)
+    whole, _ = augment(x, [operation], rng)
     rows = torch.tensor([8, 1])
-    assert torch.equal(augment(x[rows], [operation], rng[rows]), whole[rows])
+    assert torch.equal(augment(x[rows], [operation], rng[rows])[0], whole[rows])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,12 +12,31 @@ from pydantic import TypeAdapter
 
 from core.attacks.ascent import ascend
 from core.attacks.dra import dynamically_regulated
+from core.augmentation import View, augment
+from core.data import ImageSet
 from core.defenses import DEFENSES, AnyDefense
 from core.defenses.aft import AFT
-from core.defenses.base import Batch, Moment
+from core.defenses.atta import ATTA
+from core.defenses.base import Batch, Moment, Setting
 from core.defenses.dra import DRATraining
+from core.defenses.fast_at import FastAT
+from core.defenses.fgsm_at import FGSMAT
+from core.defenses.free_at import FreeAT
+from core.defenses.ifgsm_at import IFGSMAT
+from core.defenses.mart import MART
+from core.defenses.mixed import Mixed
+from core.defenses.natural import Natural
 from core.defenses.patch_augment import OPERATIONS, PatchAugment
-from core.models.classifier import frozen
+from core.defenses.pgd_at import PGDAT
+from core.defenses.rst import RST
+from core.defenses.trades import TRADES
+from core.defenses.yopo import YOPO
+from core.errors import UnsupportedError
+from core.inner_attacks.dra import InnerDRA
+from core.inner_attacks.kl_pgd import KLPGD
+from core.inner_attacks.pgd import InnerPGD
+from core.models.base import ImageShape
+from core.models.classifier import Classifier, frozen
 from core.projections import uniform_in_ball
 from core.rng import Rng
 from core.threat import ThreatModel
@@ -26,12 +48,27 @@ TRAINING = [DEFENSES[name].model_validate({"name": name}) for name in DEFENSES.n
 @pytest.fixture
 def ten(batch) -> Batch:
     x, y, ids = (t[:10] for t in batch)
-    return Batch(x, y, Rng.for_images(0, ids))
+    return Batch(x, y, Rng.for_images(0, ids), torch.arange(10), View.drawn(x, (), Rng.for_images(0, ids)))
 
 
-def loss_of(defense, network, batch, epoch=0.0, epochs=10):
-    (loss,) = defense.losses(network, batch, Moment(epoch, epochs, THREAT))
-    return loss
+def start(defense, network, batch):
+    pixels = (batch.x * 255).byte().numpy()
+    images = ImageSet(pixels, batch.y.numpy(), np.arange(len(batch.x)))
+    return defense.start(network, Setting(images, ImageShape(1, 28, 28), 10, len(batch.x), 0))
+
+
+def losses_of(defense, network, batch, moment=None, state=None):
+    """All losses of one batch, the loop's part done between them."""
+    state = start(defense, network, batch) if state is None else state
+    for loss in defense.losses(network, batch, moment or Moment(0.0, 10, THREAT), state):
+        loss.backward()
+        yield loss.detach()
+
+
+def loss_of(defense, network, batch, **moment):
+    """The first loss of a batch."""
+    moment = Moment(**{"epoch": 0.0, "epochs": 10, "threat": THREAT, **moment})
+    return next(defense.losses(network, batch, moment, start(defense, network, batch)))
 
 
 @pytest.mark.parametrize("defense", TRAINING, ids=lambda d: d.name)
@@ -74,21 +111,213 @@ def test_aft_step_size_is_the_papers_at_8_255():
     assert resolve_step_size(AFT().step_size, eps=8 / 255, steps=AFT().steps) == pytest.approx(2 / 255)
 
 
-def test_dra_is_half_clean_and_half_adversarial_then_clean_only(network, ten):
-    defense = DRATraining()
+def test_dra_is_half_clean_and_half_adversarial(network, ten):
     clean = F.cross_entropy(network(ten.x), ten.y)
     with frozen(network):
-        x_adv = dynamically_regulated(network, ten.x, ten.y, mean_change=2 / 255, p=1 / 3, steps=5)
+        x_adv = dynamically_regulated(network, ten.x, ten.y, mean_change=1 / 255, p=1 / 3, steps=5)
     expected = (clean + F.cross_entropy(network(x_adv), ten.y)) / 2
-    assert torch.allclose(loss_of(defense, network, ten), expected)
-    assert torch.allclose(loss_of(defense, network, ten, epoch=8.5), clean)
+    assert torch.allclose(loss_of(DRATraining(), network, ten, strength=0.5), expected)
 
 
-def test_dra_strength_over_the_papers_60_epochs():
-    """Linearly 2 -> 0.5 (/255) over the first 50 epochs, the last 10 clean only."""
-    defense = DRATraining()
-    strength = [255 * defense.mean_change_at(epoch / 60) for epoch in (0, 25, 49.99, 50, 59)]
-    assert strength == pytest.approx([2, 1.25, 0.5, 0, 0], abs=1e-3)
+def last_iterate(network, ten, steps, step_size, *, random_start):
+    start = uniform_in_ball(ten.x, THREAT, ten.rng.fork("start")) if random_start else ten.x
+    with frozen(network):
+        return ascend(network, start, ten.x, ten.y, THREAT, steps=steps, step_size=step_size)
+
+
+@pytest.mark.parametrize(
+    ("defense", "steps", "step_size", "random_start"),
+    [
+        (FGSMAT(), 1, 0.1, False),
+        (IFGSMAT(steps=4, step_size=0.03), 4, 0.03, False),
+        (PGDAT(attack=InnerPGD(steps=3, step_size="eps/2")), 3, 0.05, True),
+        (FastAT(), 1, 0.125, True),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_cross_entropy_on_adversarial_examples(defense, steps, step_size, random_start, network, ten):
+    x_adv = last_iterate(network, ten, steps, step_size, random_start=random_start)
+    assert torch.allclose(loss_of(defense, network, ten), F.cross_entropy(network(x_adv), ten.y))
+
+
+def test_pgd_at_with_the_attack_of_dra(network, ten):
+    """Madry + DRA, table V of Hou et al.; the strength scales its mean change."""
+    defense = PGDAT(attack=InnerDRA(mean_change=0.04, steps=2))
+    with frozen(network):
+        x_adv = dynamically_regulated(network, ten.x, ten.y, mean_change=0.02, p=1 / 3, steps=2)
+    assert torch.allclose(loss_of(defense, network, ten, strength=0.5), F.cross_entropy(network(x_adv), ten.y))
+
+
+def test_crafting_in_train_mode_moves_batch_norm(ten):
+    """The reference recipes craft in train mode, which updates running statistics; the default leaves them alone."""
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    for craft_in, updates in (("eval", 1), ("train", 4)):
+        model = Classifier(copy.deepcopy(net)).train()
+        loss_of(PGDAT(attack=InnerPGD(steps=3), craft_in=craft_in), model, ten)
+        assert model.net[0].num_batches_tracked == updates
+
+
+def test_rst_and_mixed(network, ten):
+    attack = InnerPGD(steps=2, step_size=0.05)
+    clean = F.cross_entropy(network(ten.x), ten.y)
+    adversarial = F.cross_entropy(network(last_iterate(network, ten, 2, 0.05, random_start=True)), ten.y)
+    assert torch.allclose(loss_of(RST(beta=3, attack=attack), network, ten), clean + 3 * adversarial)
+    assert torch.allclose(loss_of(Mixed(attack=attack), network, ten), clean + adversarial)
+
+
+def test_trades_is_clean_cross_entropy_plus_beta_times_kl_from_the_clean_prediction(network, ten):
+    defense = TRADES(beta=4, attack=KLPGD(steps=3, step_size=0.03))
+    with frozen(network):
+        x_adv = defense.attack.craft(network, ten.x, ten.y, THREAT, ten.rng)
+    p, q = network(ten.x).softmax(1), network(x_adv).softmax(1)
+    expected = -p[range(10), ten.y].log().mean() + 4 * (p * (p / q).log()).sum(1).mean()
+    assert torch.allclose(loss_of(defense, network, ten), expected, rtol=1e-4)
+
+
+def test_the_attack_of_trades_never_sees_the_labels_and_climbs_the_divergence(network, ten):
+    attack = KLPGD(steps=5)
+    with frozen(network), torch.no_grad():
+        x_adv = attack.craft(network, ten.x, ten.y, THREAT, ten.rng)
+        assert torch.equal(x_adv, attack.craft(network, ten.x, (ten.y + 1) % 10, THREAT, ten.rng))
+        divergence = [
+            F.kl_div(network(at).log_softmax(1), network(ten.x).softmax(1), reduction="batchmean")
+            for at in (uniform_in_ball(ten.x, THREAT, ten.rng), x_adv)
+        ]
+    assert (x_adv - ten.x).abs().max() <= 0.1 + 1e-6
+    assert divergence[1] > 10 * divergence[0]
+
+
+def test_mart_weighs_the_divergence_by_doubt(network, ten):
+    defense = MART(beta=5, attack=InnerPGD(steps=2, step_size=0.05))
+    x_adv = last_iterate(network, ten, 2, 0.05, random_start=True)
+    p, q = network(ten.x).double().softmax(1), network(x_adv).double().softmax(1)
+    rows = torch.arange(10)
+    others = q.clone()
+    others[rows, ten.y] = 0
+    boosted = -q[rows, ten.y].log() - (1 - others.amax(1)).log()
+    divergence = (p * (p / q).log()).sum(1)
+    expected = (boosted + 5 * (1 - p[rows, ten.y]) * divergence).mean()
+    assert loss_of(defense, network, ten).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_free_at_uses_one_backward_pass_for_both_and_keeps_its_perturbation(network, ten):
+    """Two replays by hand; the weights stay, since nobody takes the optimizer's steps."""
+    defense = FreeAT(replays=2)
+    state = start(defense, network, ten)
+    losses = list(losses_of(defense, network, ten, state=state))
+    delta = torch.zeros_like(ten.x)
+    for loss in losses:
+        delta.requires_grad_(True)
+        expected = F.cross_entropy(network((ten.x + delta).clamp(0, 1)), ten.y)
+        assert torch.allclose(loss, expected)
+        (grad,) = torch.autograd.grad(expected, delta)
+        delta = (delta.detach() + 0.1 * grad.sign()).clamp(-0.1, 0.1)
+    assert torch.equal(state["delta"], delta)
+    again = next(losses_of(defense, network, ten, state=state))
+    assert torch.allclose(again, F.cross_entropy(network((ten.x + delta).clamp(0, 1)), ten.y))
+
+
+def test_free_at_takes_a_shorter_last_batch(network, ten):
+    state = start(FreeAT(), network, ten)
+    short = Batch(ten.x[:3], ten.y[:3], ten.rng[torch.arange(3)], ten.rows[:3], None)
+    list(losses_of(FreeAT(replays=2), network, short, state=state))
+    assert state["delta"].shape == ten.x.shape
+    assert (state["delta"][:3] != 0).any()
+    assert (state["delta"][3:] == 0).all()
+
+
+def test_yopo_descends_the_hamiltonian_through_the_first_layer(ten):
+    """One dense layer is its own first layer: p = (one-hot - softmax) / n, and the inner gradient is W'p."""
+    model = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)))
+    weight = model.net[1].weight
+    defense = YOPO(full_passes=2, layer_steps=3, step_size=0.02)
+    losses = list(losses_of(defense, model, ten))
+    x_adv = uniform_in_ball(ten.x, THREAT, ten.rng.fork("start"))
+    for loss in losses:
+        logits = model(x_adv)
+        assert torch.allclose(loss, F.cross_entropy(logits, ten.y))
+        p = (F.one_hot(ten.y, 10) - logits.softmax(1)) / 10
+        grad = (p @ weight).view_as(ten.x)
+        for _ in range(3):  # descending <p, f1> means against its gradient, towards a larger loss
+            x_adv = (x_adv - 0.02 * grad.sign()).clamp(ten.x - 0.1, ten.x + 0.1).clamp(0, 1).detach()
+    assert losses[1] > losses[0]
+    assert model.cost.first_layer == 2 * 3 * 10
+    assert model.cost.fb == 2 * 10
+
+
+def test_atta_starts_from_the_last_epochs_perturbation_wherever_the_crop_was(network, ten):
+    defense = ATTA(steps=1, step_size=0.04, reset_every=3)
+    state = {"delta": torch.zeros(10, 1, 36, 36, dtype=torch.float16)}
+    ends = []
+    for epoch in range(4):
+        rng = Rng.for_images(epoch, ten.rows)
+        x, view = augment(ten.x, ("crop", "flip"), rng)
+        batch = Batch(x, ten.y, rng, ten.rows, view)
+        begun = epoch % 3 == 0
+        kept = view.look(state["delta"], 28).float()
+        begin = x + 0.001 * rng.fork("start").normal(1, 28, 28) if begun else x + kept
+        with frozen(network):
+            begin = begin.clamp(x - 0.1, x + 0.1).clamp(0, 1)
+            x_adv = ascend(network, begin, x, ten.y, THREAT, steps=1, step_size=0.04)
+        (loss,) = losses_of(defense, network, batch, Moment(float(epoch), 10, THREAT), state)
+        assert torch.allclose(loss, F.cross_entropy(network(x_adv), ten.y))
+        assert torch.allclose(view.look(state["delta"], 28).float(), x_adv - x, atol=2e-4)
+        ends.append(float((x_adv - x).abs().mean()))
+    assert ends[2] > 1.3 * ends[0], "perturbations add up over epochs"
+    assert ends[3] == pytest.approx(ends[0], rel=0.3), "and begin anew"
+
+
+def test_atta_says_when_memory_does_not_suffice(network, ten):
+    images = ImageSet(np.zeros((1, 1, 28, 28), np.uint8), np.zeros(1, np.int64), np.zeros(2**31, np.int8))
+    setting = Setting(images, ImageShape(3, 224, 224), 10, 128, 4)
+    with pytest.raises(UnsupportedError, match=r"perturbation of each of the 2147483648 training images, .* GiB"):
+        ATTA().check(network, setting)
+
+
+def test_dra_alternates(network, ten):
+    defense = DRATraining(attack=InnerDRA(steps=2), replay="alternate")
+    clean, adversarial = losses_of(defense, network, ten)
+    with frozen(network):
+        x_adv = dynamically_regulated(network, ten.x, ten.y, mean_change=2 / 255, p=1 / 3, steps=2)
+    assert torch.allclose(clean, F.cross_entropy(network(ten.x), ten.y))
+    assert torch.allclose(adversarial, F.cross_entropy(network(x_adv), ten.y))
+
+
+def test_dra_with_the_dual_variable(network, ten):
+    """Eq. 8-9: the weight of the clean loss grows while that is above the uploaded network's."""
+    defense = DRATraining(attack=InnerDRA(steps=2), replay="dual", dual_step=0.5)
+    state = start(defense, network, ten)
+    clean = F.cross_entropy(network(ten.x), ten.y)
+    assert torch.allclose(state["clean_loss"], clean, atol=1e-2)  # of 8-bit pixels
+    state["clean_loss"] -= 0.2
+    with frozen(network):
+        x_adv = dynamically_regulated(network, ten.x, ten.y, mean_change=2 / 255, p=1 / 3, steps=2)
+    adversarial = F.cross_entropy(network(x_adv), ten.y)
+    excess = clean - state["clean_loss"]
+    (loss,) = losses_of(defense, network, ten, state=state)
+    assert torch.allclose(loss, adversarial + excess)
+    assert torch.allclose(state["lambda"], 1 + 0.5 * excess)
+    state["clean_loss"] += 100
+    list(losses_of(defense, network, ten, state=state))
+    assert state["lambda"] == 0
+
+
+@pytest.mark.parametrize("defense", TRAINING, ids=lambda d: d.name)
+def test_without_strength_it_is_clean_training(defense, network, ten):
+    if defense.has_adversary:
+        moment = Moment(0.0, 10, ThreatModel(eps=0), strength=0)
+        losses = list(defense.losses(network, ten, moment, start(defense, network, ten)))
+        assert torch.allclose(torch.stack(losses), F.cross_entropy(network(ten.x), ten.y))
+        assert defense.fb_per_example(0) == 1
+
+
+def test_label_smoothing_reaches_every_cross_entropy(network, ten):
+    plain, smooth = (loss_of(Natural(), network, ten, label_smoothing=s) for s in (0.0, 0.2))
+    log_p = network(ten.x).log_softmax(1)
+    uniform = -log_p.mean(1).mean()
+    assert torch.allclose(smooth, 0.8 * plain + 0.2 * uniform)
+    for defense in TRAINING:
+        assert loss_of(defense, network, ten, label_smoothing=0.2) != loss_of(defense, network, ten), defense.name
 
 
 def test_patch_augment_trains_on_originals_and_modified(network, ten):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
+from torch.nn.functional import conv2d
 
 from core.errors import UnsupportedError
 from core.models import ARCHITECTURES, ImageShape
 from core.models.classifier import Classifier
+from core.models.preact_resnet18 import PreActBlock
+from core.models.wrn import WideBlock
 from core.spec import ModelSpec
 
 GREY, CIFAR = ImageShape(1, 28, 28), ImageShape(3, 32, 32)
@@ -21,6 +25,9 @@ COUNTS = {
     "resnet34-cifar": (CIFAR, 21_282_122),
     "resnet50-cifar": (CIFAR, 23_520_842),
     "resnet101-cifar": (CIFAR, 42_512_970),
+    "preact-resnet18": (CIFAR, 11_172_170),
+    "wrn-28-10": (CIFAR, 36_479_194),
+    "wrn-34-10": (CIFAR, 46_160_474),
 }
 
 
@@ -32,6 +39,11 @@ def test_every_own_architecture_is_counted():
     assert set(COUNTS) == set(ARCHITECTURES.names()) - {"sequential", "timm", "torchvision"}
 
 
+def count_parameters(*arguments, **options):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(*arguments, **options).parameters())
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters_and_output(name):
     image, count = COUNTS[name]
@@ -40,6 +52,102 @@ def test_parameters_and_output(name):
     x = torch.rand(2, image.channels, image.height, image.width)
     with torch.no_grad():
         assert Classifier(net)(x).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["timm/resnet50", "torchvision/resnet50"])
+def test_resnet50_with_the_classes_of_imagenet(name):
+    assert count_parameters(name, ImageShape(3, 224, 224), classes=1000) == 25_557_032
+
+
+@pytest.mark.parametrize("name", ["preact-resnet18", "wrn-28-10", "wrn-34-10"])
+def test_classes_and_channels_are_honoured(name):
+    """Grey images drop two thirds of the stem; each class more is a row of the dense layer and its bias."""
+    stem, features = {"preact-resnet18": (64, 512)}.get(name, (16, 640))
+    expected = COUNTS[name][1] - 2 * 9 * stem + 90 * (features + 1)
+    assert count_parameters(name, GREY, classes=100) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("preact-resnet18", GREY),
+        ("preact-resnet18", ImageShape(3, 8, 8)),
+        ("preact-resnet18", ImageShape(3, 64, 48)),
+        ("wrn-28-10", ImageShape(3, 40, 24)),
+        ("wrn-28-10", ImageShape(1, 8, 9)),
+    ],
+)
+def test_averaging_networks_take_any_size(name, image):
+    net = build(name, image, classes=7).eval()
+    with torch.no_grad():
+        assert net(torch.rand(2, image.channels, image.height, image.width)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("preact-resnet18", 7), ("wrn-28-10", 3), ("wrn-34-10", 3), ("vgg16-cifar", 31), ("vgg16-bn-cifar", 31)],
+)
+def test_images_that_are_too_small(name, side):
+    with pytest.raises(UnsupportedError, match=f"images of 3x{side}x40 are too small"):
+        build(name, ImageShape(3, side, 40))
+
+
+@pytest.mark.parametrize(
+    ("block", "around"),
+    [(PreActBlock(4, 8, 2), "shortcut.0"), (WideBlock(4, 8, 2, 0.3), "convShortcut")],
+    ids=["preact", "wide"],
+)
+def test_a_block_is_its_formula(block, around):
+    """Normalise, activate, convolve, twice; a 1x1 convolution around starts after the first ReLU."""
+    state = {key: torch.rand(value.shape) for key, value in block.state_dict().items() if value.shape}
+    block.load_state_dict(state, strict=False)  # without the counters of BatchNorm
+    assert list(dict.fromkeys(key.rpartition(".")[0] for key in state)) == ["bn1", "conv1", "bn2", "conv2", around]
+    x = torch.rand(2, 4, 6, 6)
+
+    def activated(x, bn):
+        mean, var = (state[f"{bn}.running_{key}"][:, None, None] for key in ("mean", "var"))
+        scale, shift = (state[f"{bn}.{key}"][:, None, None] for key in ("weight", "bias"))
+        return torch.relu((x - mean) / (var + 1e-5).sqrt() * scale + shift)
+
+    first = activated(x, "bn1")
+    middle = conv2d(first, state["conv1.weight"], stride=2, padding=1)
+    expected = conv2d(activated(middle, "bn2"), state["conv2.weight"], padding=1)
+    expected += conv2d(first, state[f"{around}.weight"], stride=2)
+    assert torch.allclose(block.eval()(x), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("block", [PreActBlock(4, 4, 1), WideBlock(4, 4, 1, 0.0)], ids=["preact", "wide"])
+def test_a_block_that_changes_no_shape_adds_to_its_input(block):
+    torch.nn.init.zeros_(block.conv2.weight)
+    x = torch.randn(2, 4, 6, 6)
+    assert torch.equal(block(x), x)
+
+
+def test_dropout_acts_between_the_convolutions_and_in_train_mode_only():
+    torch.manual_seed(0)
+    block, x = WideBlock(4, 8, 1, 0.5), torch.rand(2, 4, 6, 6)
+    without = WideBlock(4, 8, 1, 0.0)
+    without.load_state_dict(block.state_dict())
+    seen = []
+    block.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    without.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block.train()(x)
+    without.train()(x)
+    dropped, kept = seen
+    survived = dropped != 0
+    assert 0.3 < (survived.sum() / (kept != 0).sum()).item() < 0.7
+    assert torch.allclose(dropped[survived], 2 * kept[survived])
+    without.load_state_dict(block.state_dict())
+    assert torch.equal(block.eval()(x), without.eval()(x))
+
+
+def test_dropout_is_a_parameter_of_wide_networks():
+    with torch.device("meta"):
+        nets = [build(a, CIFAR) for a in ("wrn-28-10", {"name": "wrn-28-10", "dropout": 0.3})]
+    shares = [[m.p for m in net.modules() if isinstance(m, torch.nn.Dropout)] for net in nets]
+    assert shares == [[0.0] * 12, [0.3] * 12]
+    with pytest.raises(ValidationError, match="dropout"):
+        build({"name": "wrn-28-10", "dropout": 1}, CIFAR)
 
 
 @pytest.mark.parametrize(

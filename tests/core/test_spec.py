@@ -28,18 +28,58 @@ def test_what_is_left_out_is_the_published_set_up():
     assert cifar.training.epochs == 60
     assert cifar.training.optimizer.model_dump() == {"name": "sgd", "lr": 0.01, "weight_decay": 2e-4, "momentum": 0.9}
     assert cifar.training.augment == ("crop", "flip")
-    assert cifar.defense.p == pytest.approx(1 / 3)
-    assert spec("mnist-cnn", "dra").defense.steps == 20
+    assert cifar.defense.attack.p == pytest.approx(1 / 3)
+    assert spec("mnist-cnn", "dra").defense.attack.steps == 20
     assert spec("vgg16-cifar", "patch-augment").training.optimizer.lr == 1e-4
     assert spec("vgg16-cifar", "patch-augment", training={"optimizer": "rmsprop"}).training.optimizer.lr == 1e-4
 
 
 def test_dra_on_grey_images():
-    """30 of 50 epochs; a mean change given alone is constant."""
+    """30 of 50 epochs at a constant strength; what is given alone keeps the rest of the paper's adversary."""
     published = spec("mnist-cnn", "dra")
     assert published.training.schedule.milestones == (0.6,)
-    assert published.defense.mean_change_at(0.99) == 0.1
-    assert spec("mnist-cnn", {"name": "dra", "mean_change": 0.04}).defense.mean_change_at(0.9) == 0.04
+    assert published.training.eps_schedule.name == "constant"
+    assert published.defense.attack.mean_change == 0.1
+    weaker = spec("mnist-cnn", {"name": "dra", "attack": {"mean_change": 0.04}}).defense.attack
+    assert (weaker.mean_change, weaker.steps, weaker.p) == (0.04, 20, pytest.approx(2 / 3))
+    other = spec("mnist-cnn", {"name": "dra", "attack": "pgd"}).defense.attack
+    assert other.model_dump() == {"name": "pgd", "steps": 10, "step_size": "2.5*eps/steps"}
+
+
+@pytest.mark.parametrize(
+    ("defense", "more", "sentence"),
+    [
+        ("patch-augment", {"training": {"eps_schedule": "decay"}}, "has no adversary: leave out training.eps_schedule"),
+        ("free-at", {"threat": {"norm": "l1", "eps": 5}}, "'free-at' does not support norm 'l1'; it knows: l2, linf"),
+        ("atta", {"training": {"augment": ["resized-crop"]}}, "has to undo the augmentation"),
+        ("aft", {"training": {"augment": ["flip", "flip"]}}, "name each augmentation once"),
+        ("aft", {"training": {"eps_schedule": {"name": "ramp", "hold": 0.6}}}, "has to be less than full"),
+        ({"name": "trades", "attack": {"name": "pgd"}}, {}, "kl-pgd"),
+        ({"name": "pgd-at", "steps": 5}, {}, "Extra inputs are not permitted"),
+        ({"name": "yopo", "full_passes": 0}, {}, "greater than or equal to 1"),
+        ("aft", {"training": {"ema": 1.0}}, "less than 1"),
+    ],
+)
+def test_what_a_defense_cannot_do_is_refused_with_a_sentence(defense, more, sentence):
+    with pytest.raises(ValidationError, match=sentence):
+        spec("resnet18-cifar", defense, **more)
+
+
+def test_training_from_scratch_says_how_many_classes():
+    with pytest.raises(ValidationError, match=r"model\.num_classes: without a checkpoint"):
+        JobSpec.model_validate({"model": {"architecture": "fmnist-cnn", "weights": "random"}, "defense": "natural"})
+    with pytest.raises(ValidationError, match="only evaluates"):
+        JobSpec.model_validate(
+            {"model": {"architecture": "fmnist-cnn", "weights": "random", "num_classes": 10}, "defense": "none"}
+        )
+
+
+@pytest.mark.parametrize(("epochs", "replays", "of_the_loop"), [(16, 8, 2), (10, 4, 3), (1, 8, 1)])
+def test_epochs_of_free_at_count_replays(epochs, replays, of_the_loop):
+    free = spec("fmnist-cnn", {"name": "free-at", "replays": replays}, training={"epochs": epochs})
+    assert free.epochs == of_the_loop
+    assert free.fb_per_example(0) == replays
+    assert spec(training={"epochs": epochs}).epochs == epochs
 
 
 def test_a_custom_network_has_no_published_eps():
@@ -51,11 +91,11 @@ def test_a_custom_network_has_no_published_eps():
 
 def test_given_values_win():
     resolved = spec(
-        "mnist-cnn", {"name": "dra", "steps": 3},
+        "mnist-cnn", {"name": "dra", "attack": {"steps": 3}},
         threat={"eps": "8/255"}, training={"optimizer": {"name": "adam", "lr": 0.5}, "epochs": 1},
     )  # fmt: skip
-    assert resolved.defense.steps == 3
-    assert resolved.defense.p == pytest.approx(2 / 3)
+    assert resolved.defense.attack.steps == 3
+    assert resolved.defense.attack.p == pytest.approx(2 / 3)
     assert resolved.threat.eps == 8 / 255
     assert resolved.training.optimizer.lr == 0.5
 

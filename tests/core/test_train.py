@@ -15,7 +15,7 @@ from core.outcome import ledger_path
 from core.prepared import Workdir
 from core.report import EpochCurve
 from core.run import run
-from core.selection import better
+from core.selection import better, collapsed, out_of_patience
 from core.train import Trainer, TrainingState
 from tests.core.workdirs import make_workdir, save, small_data
 
@@ -29,11 +29,28 @@ BATCH_NORM = {
         {"linear": {"out_features": 10}},
     ]
 }
+TWO_STEPS = {"attack": {"name": "pgd", "steps": 2}}
 DEFENSE = {
     "aft": {"name": "aft", "steps": 2},
-    "dra": {"name": "dra", "steps": 2, "adversarial_share": 0.7},
-    "patch-augment": {"name": "patch-augment"},
+    "atta": {"name": "atta", "reset_every": 2},
+    "dra": {"name": "dra", "attack": {"name": "dra", "steps": 2}, "replay": "dual"},
+    "free-at": {"name": "free-at", "replays": 2},
+    "ifgsm-at": {"name": "ifgsm-at", "steps": 2},
+    "mart": {"name": "mart", **TWO_STEPS},
+    "mixed": {"name": "mixed", **TWO_STEPS},
+    "pgd-at": {"name": "pgd-at", **TWO_STEPS},
+    "rst": {"name": "rst", **TWO_STEPS},
+    "trades": {"name": "trades", "attack": {"name": "kl-pgd", "steps": 2}},
+    "yopo": {"name": "yopo", "full_passes": 2, "layer_steps": 2},
 }
+AROUND = {
+    "ema": 0.9,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "mixed_precision": True,
+    "eps_schedule": {"name": "ramp", "hold": 0.1, "full": 0.6},
+}
+TRAINING = [name for name in DEFENSES.names() if DEFENSES[name].trains]
 
 
 def fresh(architecture) -> dict[str, torch.Tensor]:
@@ -43,12 +60,17 @@ def fresh(architecture) -> dict[str, torch.Tensor]:
     return ModelSpec(architecture=architecture).architecture.build(10, ImageShape(1, 28, 28)).state_dict()
 
 
+def passes(name: str) -> int:
+    """How often this defense goes over the data in an epoch of the loop."""
+    return DEFENSES[name].model_validate(DEFENSE.get(name, {"name": name})).passes
+
+
 def prepare(tmp_path, arrays, name: str, architecture=BATCH_NORM, **changes):
     spec = {
         "model": {"architecture": architecture},
         "defense": DEFENSE.get(name, name),
         "threat": {"eps": 0.05},
-        "training": {"epochs": 3, "batch_size": 96, "held_out": 20, **changes},
+        "training": {"epochs": 3 * passes(name), "batch_size": 96, "held_out": 20, **changes},
         "evaluation": {"samples": 40, "allow_low_baseline": True, "diagnose": False},
     }
     checkpoint = save(tmp_path / "model.pt", fresh(architecture))
@@ -83,12 +105,18 @@ def run_to_end(spec, workdir: Workdir, *stops: int):
 
 
 @pytest.mark.parametrize(
-    ("defense", "optimizer"),
-    [("aft", "adam"), ("aft", "sgd"), ("dra", "rmsprop"), ("patch-augment", "adam")],
+    ("defense", "changes"),
+    [
+        *((name, {}) for name in TRAINING),
+        ("natural", {"optimizer": "sgd"}),
+        ("natural", {"optimizer": "rmsprop"}),
+        ("aft", AROUND),
+        ("yopo", {"ema": 0.9}),
+    ],
 )
-def test_resumes_bit_for_bit(defense, optimizer, tmp_path, arrays):
+def test_resumes_bit_for_bit(defense, changes, tmp_path, arrays):
     """Stopped in the middle of an epoch, and again at an epoch's end: the same bytes come out."""
-    prepared = prepare(tmp_path, arrays, defense, optimizer=optimizer, augment=["crop", "flip"])
+    prepared = prepare(tmp_path, arrays, defense, augment=["crop", "flip"], **changes)
     whole = run_to_end(*prepared("whole"))
     parts = run_to_end(*prepared("parts"), 3, 4, 6)
     assert parts.output.files == whole.output.files
@@ -146,17 +174,82 @@ def test_divergence_names_the_way_out_and_keeps_the_last_good_epoch(tmp_path, ar
     assert all(torch.equal(kept[key], state["best"][key]) for key in kept)
 
 
-@pytest.mark.parametrize("name", [name for name in DEFENSES.names() if DEFENSES[name].trains])
+PASSES = {
+    "aft": 3, "atta": 2, "dra": 4, "fast-at": 2, "fgsm-at": 2, "free-at": 2, "ifgsm-at": 3, "mart": 4, "mixed": 4,
+    "natural": 1, "patch-augment": 2, "pgd-at": 3, "rst": 4, "trades": 4, "yopo": 2,
+}  # fmt: skip
+"""FB on one example in an epoch, by the formulas K + 1, T + 2, m, ... with the steps of DEFENSE."""
+
+
+@pytest.mark.parametrize("name", TRAINING)
 def test_counts_the_passes_of_the_formula(name, tmp_path, arrays):
-    spec, workdir = prepare(tmp_path, arrays, name)("run")
+    spec, workdir = prepare(tmp_path, arrays, name, eps_schedule={"name": "constant"})("run")
     report = run(spec, workdir, lambda _: None)
     images = report.training.train_images
-    epochs = range(spec.training.epochs)
-    expected = sum(images * spec.defense.fb_per_example(epoch / len(epochs)) for epoch in epochs)
-    # the clean part of dra begins within an epoch: its formula is for whole ones
-    slack = images * spec.defense.fb_per_example(0) if name == "dra" else 0
-    assert abs(report.cost.phases["training"].fb - expected) <= slack
-    assert report.cost.phases["training"].weight_backwards % images == 0 or name == "dra"
+    cost = report.cost.phases["training"]
+    assert cost.fb == 3 * images * PASSES[name]
+    assert spec.fb_per_example(0) == PASSES[name]
+    assert cost.first_layer == (3 * images * 2 * 2 if name == "yopo" else 0)
+    assert cost.weight_backwards % images == 0
+
+
+def test_a_strength_of_zero_costs_one_pass(tmp_path, arrays):
+    """Hou's decay: the last third of this run trains on clean images only."""
+    spec, workdir = prepare(tmp_path, arrays, "dra", eps_schedule={"name": "decay", "until": 2 / 3})("run")
+    report = run(spec, workdir, lambda _: None)
+    assert report.cost.phases["training"].fb == report.training.train_images * (4 + 4 + 1)
+    assert [curve.strength for curve in report.training.curves][-1] == 0
+
+
+def test_the_average_is_what_ships(tmp_path, arrays):
+    spec, workdir = prepare(tmp_path, arrays, "natural", ema=0.9, select="last")("run")
+    report = run(spec, workdir, lambda _: None)
+    saved = torch.load(workdir.saved_training()[0], weights_only=True)
+    shipped = torch.load(workdir.checkpoint("pt"), weights_only=True)
+    assert all(torch.equal(shipped[key], saved["average"]["net"][key]) for key in shipped)
+    assert any(not torch.equal(shipped[key], saved["model"][key]) for key in shipped)
+    assert report.cost.phases["validation"].forwards > 0
+
+
+def test_clipping_bounds_each_step(tmp_path, arrays):
+    """Plain SGD moves the weights by lr times the clipped gradient, at most."""
+    sgd = {"name": "sgd", "lr": 0.5, "momentum": 0}
+    changes = {"epochs": 1, "optimizer": sgd, "schedule": "constant", "clip_norm": 1e-3, "batch_size": 400}
+    spec, workdir = prepare(tmp_path, arrays, "natural", **changes)("run")
+    run(spec, workdir, lambda _: None)
+    shipped, before = torch.load(workdir.checkpoint("pt"), weights_only=True), fresh(BATCH_NORM)
+    weights = [key for key in shipped if "running" not in key and "num_batches" not in key]
+    moved = torch.cat([(shipped[key] - before[key]).flatten() for key in weights]).norm()
+    assert moved.item() == pytest.approx(0.5 * 1e-3, rel=0.01)
+
+
+def test_patience_ends_training_and_says_so(tmp_path, arrays):
+    changes = {"epochs": 9, "patience": 2, "optimizer": {"name": "adam", "lr": 1e-12}}
+    spec, workdir = prepare(tmp_path, arrays, "aft", **changes)("run")
+    report = run(spec, workdir, lambda _: None)
+    assert report.training.stopped == "patience"
+    assert len(report.training.curves) == 3
+
+
+def test_a_collapse_ends_training_keeps_the_best_epoch_and_says_so(tmp_path, arrays, example):
+    """fgsm-at at a large rate learns to fool its single step: accuracy under FGSM soars, under PGD it falls."""
+    spec = {
+        "model": {"architecture": "fmnist-cnn"},
+        "defense": "fgsm-at",
+        "threat": {"eps": 0.2},
+        "training": {"epochs": 12, "batch_size": 50, "held_out": 300, "optimizer": {"name": "adam", "lr": 2e-3},
+                     "schedule": "constant", "select": "last"},
+        "evaluation": {"samples": 100, "diagnose": False},
+    }  # fmt: skip
+    data = small_data(tmp_path / "data.npz", arrays, train=3000)
+    resolved, workdir = make_workdir(tmp_path / "run", spec, example / "checkpoint.pt", data)
+    report = run(resolved, workdir, lambda _: None)
+    curves = report.training.curves
+    assert report.training.stopped == "catastrophic-overfitting"
+    assert len(curves) < 12
+    assert curves[-1].held_out_fgsm > curves[-1].held_out_robust + 0.2
+    assert report.training.selected_epoch == len(curves) - 1
+    assert any("catastrophic overfitting" in note for note in report.notes)
 
 
 def test_dropout_draws_anew_at_each_step(tmp_path, arrays):
@@ -166,10 +259,10 @@ def test_dropout_draws_anew_at_each_step(tmp_path, arrays):
     assert not torch.equal(net(x), net(x))
 
 
-def curve(epoch: int, robust: float, clean: float) -> EpochCurve:
+def curve(epoch: int, robust: float, clean: float, fgsm: float = 0) -> EpochCurve:
     return EpochCurve(
         epoch=epoch, lr=0, train_loss=0, train_clean=0, train_robust=0,
-        held_out_clean=clean, held_out_robust=robust, seconds=0,
+        held_out_clean=clean, held_out_robust=robust, held_out_fgsm=fgsm, strength=1, seconds=0,
     )  # fmt: skip
 
 
@@ -179,6 +272,23 @@ def test_selection():
     assert not better(curve(2, 0.1, 0.9), curve(1, 0.2, 0.1), "robust")
     assert better(curve(2, 0.2, 0.3), curve(1, 0.2, 0.2), "robust")
     assert better(curve(2, 0.0, 0.0), curve(1, 0.9, 0.9), "last")
+
+
+def test_a_collapse_is_told_from_a_model_that_became_weaker():
+    earlier = [curve(1, 0.3, 0.8, 0.4), curve(2, 0.4, 0.8, 0.5)]
+    assert collapsed(curve(3, 0.05, 0.8, 0.7), earlier)
+    assert not collapsed(curve(3, 0.05, 0.8, 0.1), earlier), "weaker under one step too: clean images only, for one"
+    assert not collapsed(curve(3, 0.3, 0.8, 0.7), earlier), "most of it is still there"
+    assert not collapsed(curve(1, 0.05, 0.9, 0.4), []), "nothing better was there before"
+
+
+def test_patience_counts_epochs_without_a_better_one():
+    robust = [0.1, 0.3, 0.2, 0.3, 0.3]
+    curves = [curve(epoch, value, 0.5) for epoch, value in enumerate(robust)]
+    assert out_of_patience(curves, 3)
+    assert not out_of_patience(curves, 4)
+    assert not out_of_patience(curves[:3], 3)
+    assert not out_of_patience(curves, None)
 
 
 def test_a_state_of_another_spec_is_refused(tmp_path, arrays):

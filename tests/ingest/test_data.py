@@ -7,12 +7,14 @@ import json
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ingest.__main__ import main
+from ingest.datasets import find_dataset
 from ingest.errors import IngestError
 from ingest.image_folder import prepare_image_folder
 from ingest.npz import prepare_npz
@@ -230,6 +232,29 @@ def test_neither_zip_nor_tar(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"nothing of the kind")
     with pytest.raises(IngestError, match=r"x\.zip cannot be read"):
         prepare_folder(tmp_path, tmp_path / "x.zip")
+
+
+def test_what_the_disk_cannot_hold_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    """Six training and six test images of 3 x 12 x 16 are 6,912 bytes."""
+    path = pack(tmp_path / "images.zip", tree())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=6_911))
+    with pytest.raises(IngestError, match=r"the 12 images of images\.zip take") as error:
+        prepare_folder(tmp_path, path)
+    assert error.value.code == "upload_too_large"
+    assert list((tmp_path / "input").iterdir()) == []
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=6_912))
+    assert prepare_folder(tmp_path, path)["counts"] == {"train": 6, "test": 6}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "zip"])
+def test_a_dataset_is_described_like_an_upload(suffix, tmp_path):
+    (tmp_path / f"mine.{suffix}").write_bytes(b"content")
+    sha256 = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
+    expected = {"path": str(tmp_path / f"mine.{suffix}"), "filename": f"mine.{suffix}", "sha256": sha256, "size": 7}
+    assert find_dataset("mine", tmp_path) == expected
+    for name in ("other", "../mine", "*"):
+        with pytest.raises(IngestError, match=r"not on this server \(there: mine\)"):
+            find_dataset(name, tmp_path)
 
 
 def test_a_dataset_that_was_not_fetched(tmp_path, capsys, example):

@@ -1,0 +1,5 @@
+"""The inner maximisation of adversarial training. One file in this folder is one way to do it.
+
+They differ from ``core.attacks`` in what they are for: an evaluation keeps the first success and lets fooled images
+go, training wants the last iterate of every image.
+"""

@@ -1,0 +1,50 @@
+"""Datasets by name: what ``temperd datasets fetch`` knows, and which of them are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".npz", ".zip")  # arrays, or an image folder; ingest looks for the same
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """How one is got.
+
+    ``reader`` names the class of torchvision.datasets that downloads and reads it, none where it cannot be downloaded
+    freely; ``train`` and ``test`` are the reader's arguments for the two splits. ``folder``: where below the source
+    lie train/CLASS/IMAGE and val/CLASS/IMAGE, for datasets that are kept as files since their images vary in size.
+    """
+
+    title: str
+    reader: str | None
+    train: Mapping[str, Any] = field(default_factory=lambda: {"train": True})
+    test: Mapping[str, Any] = field(default_factory=lambda: {"train": False})
+    folder: str | None = None
+
+
+DATASETS = {
+    "cifar10": Dataset("CIFAR-10: 32 px colour, 10 classes", "CIFAR10"),
+    "cifar100": Dataset("CIFAR-100: 32 px colour, 100 classes", "CIFAR100"),
+    "fashion-mnist": Dataset("Fashion-MNIST: 28 px grey, 10 classes", "FashionMNIST"),
+    "imagenet": Dataset(
+        "ImageNet from a folder of your own: colour; set data.resize and data.crop", reader=None, folder="."
+    ),
+    "imagenette": Dataset(
+        "Imagenette, full size: colour, 10 classes; set data.resize and data.crop",
+        "Imagenette",
+        train={"split": "train"},
+        test={"split": "val"},
+        folder="imagenette2",
+    ),
+    "mnist": Dataset("MNIST: 28 px grey, 10 classes", "MNIST"),
+    "svhn": Dataset("SVHN: 32 px colour, 10 classes", "SVHN", train={"split": "train"}, test={"split": "test"}),
+}
+
+
+def fetched(folder: Path) -> set[str]:
+    """Names of the datasets that are there, fetched or put there by hand."""
+    return {path.stem for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")}
