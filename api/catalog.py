@@ -1,4 +1,4 @@
-"""What can be asked for: defenses, attacks, architectures, schedules, optimizers, datasets."""
+"""What can be asked for: defenses, attacks, architectures, schedules, optimizers, datasets, recipes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from fastapi import APIRouter
 from api.services import Provided
 from core.attacks import ATTACKS
 from core.defenses import DEFENSES
+from core.eps_schedules import EPS_SCHEDULES
 from core.models import ARCHITECTURES
 from core.optimizers import OPTIMIZERS
 from core.schedules import SCHEDULES
 from jobs.datasets import DATASETS, fetched
+from recipes import catalog as recipe_catalog
 
 router = APIRouter(tags=["catalog"])
 
@@ -43,6 +45,12 @@ def schedules() -> Items:
     return {"items": SCHEDULES.catalog()}
 
 
+@router.get("/eps-schedules")
+def eps_schedules() -> Items:
+    """Schedules of the training adversary's strength."""
+    return {"items": EPS_SCHEDULES.catalog()}
+
+
 @router.get("/optimizers")
 def optimizers() -> Items:
     """Optimizers."""
@@ -56,3 +64,9 @@ def datasets(services: Provided) -> Items:
     titles = {name: dataset.title for name, dataset in DATASETS.items()}
     names = sorted({*titles, *there})
     return {"items": [{"name": n, "title": titles.get(n, ""), "fetched": n in there} for n in names]}
+
+
+@router.get("/recipes")
+def recipes() -> Items:
+    """Whole jobs by name, with what was published about them; POST /jobs takes {"recipe": NAME, ...overrides}."""
+    return {"items": [recipe_catalog.load(name).model_dump(mode="json") for name in recipe_catalog.names()]}

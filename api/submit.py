@@ -16,9 +16,10 @@ from starlette.exceptions import HTTPException
 
 from api.errors import SpecInvalidError
 from api.services import Services
-from core.spec import JobSpec
+from core.spec import JobSpec, merge
 from jobs.repository import NewJob, NewUpload, new_id
 from jobs.tables import Job
+from recipes.catalog import RecipeError, load
 
 FORM_FIELDS = {
     "architecture": ("model", "architecture"),
@@ -70,8 +71,11 @@ def _from_json(text: str, services: Services) -> Job:
 
 def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Services) -> Job:
     references = _pop_references(content)
+    start = None
+    if "recipe" in content:
+        content, start = _from_recipe(content, brings_data="data" in references.keys() | files.keys())
     spec = _validate(content)
-    _check_sources(spec, references.keys() | files.keys())
+    _check_sources(spec, references.keys() | files.keys(), start)
     # what can fail without storing anything comes first
     known = {name: services.repository.upload(r["upload"]).id for name, r in references.items() if "upload" in r}
     new: dict[str, NewUpload] = {}
@@ -101,14 +105,31 @@ def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Ser
     return job
 
 
-def _check_sources(spec: JobSpec, given: set[str]) -> None:
+def _from_recipe(content: dict[str, Any], *, brings_data: bool) -> tuple[dict[str, Any], str | None]:
+    """The recipe's spec with the body laid over it, and the recipe that it starts from, if any."""
+    name = content.pop("recipe")
+    if not isinstance(name, str):
+        raise SpecInvalidError.field("recipe", "a recipe's name is a string")
+    try:
+        recipe = load(name)
+    except RecipeError as error:
+        raise SpecInvalidError.field("recipe", str(error)) from error
+    resolved = merge(recipe.spec, content)
+    if brings_data and isinstance(resolved.get("data"), dict):
+        resolved["data"] = {key: value for key, value in resolved["data"].items() if key != "dataset"}
+    return {"name": name, **resolved}, recipe.start
+
+
+def _check_sources(spec: JobSpec, given: set[str], start: str | None = None) -> None:
+    """``start``: the recipe whose result this one fine-tunes."""
     if spec.model.weights == "random":
         if "checkpoint" in given:
             raise SpecInvalidError.field("model.weights", "either a checkpoint or random weights, not both")
     elif "checkpoint" not in given:
-        raise SpecInvalidError.field(
-            "checkpoint", 'send the file (-F checkpoint=@model.pt), or {"upload": ID} or {"job": ID}'
-        )
+        way = 'send the file (-F checkpoint=@model.pt), or {"upload": ID} or {"job": ID}'
+        if start is not None:
+            way += f'; this recipe fine-tunes the result of recipe {start!r}: run that first, and give {{"job": ID}}'
+        raise SpecInvalidError.field("checkpoint", way)
     if "data" not in given and spec.data.dataset is None:
         raise SpecInvalidError.field(
             "data", 'send the file (-F data=@data.npz), or {"upload": ID} or {"dataset": NAME} as data'

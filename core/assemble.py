@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,12 @@ def assemble(
     after: Outcome | None,
     trained: Trained | None,
     costs: dict[str, PhaseCost],
+    notes: Sequence[str],
 ) -> Report:
-    """The report of a finished run; ``after`` and ``trained`` are None if nothing was trained."""
+    """The report of a finished run; ``after`` and ``trained`` are None if nothing was trained.
+
+    ``notes``: what the run itself has to say, beside what the inputs and the training say.
+    """
     spec = inputs.spec
     change = _change(before, after) if after else None
     return Report(
@@ -58,8 +63,8 @@ def assemble(
         before=before.side,
         after=after.side if after else None,
         change=change,
-        training=_training(inputs, trained) if trained else None,
-        notes=(*inputs.notes(), *(_ended_early(trained) if trained else ())),
+        training=training_of(inputs, trained) if trained else None,
+        notes=(*inputs.notes(), *(_ended_early(trained) if trained else ()), *notes),
         diagnostics=_raised(before, after),
         cost=Cost(
             phases=costs,
@@ -107,7 +112,8 @@ def _change(before: Outcome, after: Outcome) -> Change:
     return Change(clean=paired(before.clean, after.clean), robust=paired(before.robust, after.robust))
 
 
-def _training(inputs: Inputs, trained: Trained) -> Training:
+def training_of(inputs: Inputs, trained: Trained) -> Training:
+    """The training curves, as the report has them."""
     return Training(
         curves=tuple(EpochCurve(**curve) for curve in trained.state.curves),
         selected_epoch=trained.state.best_epoch,

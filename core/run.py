@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from core.assemble import assemble
+from core.assemble import assemble, training_of
 from core.cost import Cost
-from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped
+from core.embedding import embed
+from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped, UnsupportedError
 from core.evaluate import predict_once
 from core.export import load_exported, to_uploaded_form, write_checkpoints
 from core.inputs import Inputs, load_inputs
@@ -51,7 +52,7 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
         before = job.baseline(model)
     if not spec.defense.trains:
         job.write_per_image(before, None)
-        return assemble(job.inputs, workdir, before, None, None, job.costs)
+        return assemble(job.inputs, workdir, before, None, None, job.costs, job.notes)
     with job.phase("training"):
         trained = job.train(model)
     with job.phase("exporting"):
@@ -59,7 +60,8 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
     with job.phase("evaluating"):
         after = job.evaluate_exported(before.side)
     job.write_per_image(before, after)
-    return assemble(job.inputs, workdir, before, after, trained, job.costs)
+    job.draw(trained)
+    return assemble(job.inputs, workdir, before, after, trained, job.costs, job.notes)
 
 
 @dataclass
@@ -71,6 +73,7 @@ class _Run:
     on_event: OnEvent
     should_stop: Callable[[], bool]
     costs: dict[str, PhaseCost] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     inputs: Inputs = field(init=False)
     progress: Progress = field(init=False)
 
@@ -256,6 +259,21 @@ class _Run:
                 each.on_forward = do_nothing
         self.costs[phase] = _phase_cost(ledger.seconds, ledger.cost)
         return outcome
+
+    def draw(self, trained: Trained) -> None:
+        """The training curves, and the embedding of Jeddi et al. before and after, as artifacts."""
+        from core.pictures import write_curves, write_embedding  # matplotlib takes its time
+
+        paths = write_curves(self.workdir.output, training_of(self.inputs, trained))
+        inputs = self.inputs
+        try:
+            before = embed(inputs.uploaded(self.workdir), inputs.train or inputs.images, inputs.bench)
+            after = embed(self._exported(), inputs.train or inputs.images, inputs.bench, like=before)
+            paths += write_embedding(self.workdir.output, before, after, inputs.data.class_names)
+        except UnsupportedError as error:
+            self.notes.append(f"No picture of the embedding: {error.detail}.")
+        for path in paths:
+            self.on_event({"type": "artifact", "file": path.name})
 
     def write_per_image(self, before: Outcome, after: Outcome | None) -> None:
         """Every image's labels, successes, queries and norms, as Parquet."""

@@ -20,6 +20,10 @@ class VGGNet(nn.Module):
         self.features = vgg.make_layers(vgg.cfgs["D"], batch_norm=batch_norm)
         self.features[0] = nn.Conv2d(image.channels, 64, 3, padding=1)
         self.classifier = nn.Linear(512 * (image.height // 32) * (image.width // 32), num_classes)
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):  # torch's own start is so small that the last features are all alike
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.constant_(module.get_parameter("bias"), 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes)."""

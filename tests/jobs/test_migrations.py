@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
+from jobs.errors import JobNotFoundError
 from jobs.tables import Base
 from temperd.schema import alembic_config, upgrade
 
@@ -22,6 +24,28 @@ def test_down_and_up_again(url, engine):
     upgrade(url)
     upgrade(url)
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *Base.metadata.tables}
+
+
+def test_what_refers_to_jobs_survives_a_change_of_their_table(url, engine, repository, submit):
+    """SQLite makes the table anew; dropping the old one must not delete events and artifacts along with it."""
+    job = submit()
+    before = [event.id for event in repository.events(job.id, after=0, limit=100)]
+    assert before
+    command.downgrade(alembic_config(url), "0001")
+    upgrade(url)
+    assert [event.id for event in repository.events(job.id, after=0, limit=100)] == before
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+def test_a_job_may_have_no_checkpoint_and_is_lost_on_the_way_back(url, repository, submit):
+    kept, scratch = submit(), submit(checkpoint_upload=None)
+    assert repository.job(scratch.id).checkpoint_upload is None
+    command.downgrade(alembic_config(url), "0001")
+    upgrade(url)
+    assert repository.job(kept.id).id == kept.id
+    with pytest.raises(JobNotFoundError):
+        repository.job(scratch.id)
 
 
 def test_sqlite_is_opened_for_many_at_once(engine):

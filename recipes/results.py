@@ -1,0 +1,135 @@
+"""What a run of a recipe came to, as JSON that is kept, and as rows of a table."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from core.report import Count, EpochCurve
+from recipes.catalog import PublishedRow
+from recipes.runner import Bench, Ran, evaluate, run_recipe
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+
+
+class AttackAccuracy(BaseModel):
+    """Accuracy under one attack of the recipe's own suite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    eps: float
+    count: Count
+
+
+class Result(BaseModel):
+    """One recipe, one seed. ``standard`` is null if it was not asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    title: str
+    method: str | None
+    defense: str
+    seed: int
+    spec_sha256: str
+    published: tuple[PublishedRow, ...]
+    before_clean: Count
+    clean: Count
+    attacks: tuple[AttackAccuracy, ...]
+    robust: Count
+    standard: Count | None
+    corruptions_hou: float | None
+    verdict: str
+    stopped: str | None
+    selected_epoch: int
+    curves: tuple[EpochCurve, ...]
+    fb: int
+    first_layer: int
+    seconds: float
+    machine: str
+    torch: str
+
+    @property
+    def strongest(self) -> Count:
+        """The worst case of the strongest suite that it went through."""
+        return self.standard or self.robust
+
+
+def overrides(seed: int, samples: int | None) -> dict[str, Any]:
+    """What a comparison lays over a recipe's spec."""
+    return {"seed": seed, "evaluation": {"samples": samples}} if samples else {"seed": seed}
+
+
+def obtain(
+    name: str, bench: Bench, *, seed: int, samples: int | None, standard: int | None, checkpoint: Path | None = None
+) -> Result:
+    """Run a recipe, or take its finished run.
+
+    Args:
+        samples: test images for the recipe's own suite; None: as the recipe says.
+        standard: test images for suite ``standard``; None: not run.
+    """
+    ran = run_recipe(name, bench, seed=seed, overrides=overrides(seed, samples), checkpoint=checkpoint)
+    strong = evaluate(ran, "standard", standard, bench).before.robust if standard else None
+    return _result(ran, strong)
+
+
+def _result(ran: Ran, standard: Count | None) -> Result:
+    report, training = ran.report, ran.report.training
+    after = report.after or report.before
+    cost = report.cost.phases["training"]
+    return Result(
+        recipe=ran.recipe.name,
+        title=ran.recipe.title,
+        method=ran.recipe.method,
+        defense=report.spec.defense.name,
+        seed=ran.seed,
+        spec_sha256=report.spec.digest(),
+        published=ran.recipe.published,
+        before_clean=report.before.clean,
+        clean=after.clean,
+        attacks=tuple(
+            AttackAccuracy(name=a.name, eps=a.threat.eps, count=Count.of(a.correct, a.total)) for a in after.attacks
+        ),
+        robust=after.robust,
+        standard=standard,
+        corruptions_hou=after.corruptions.mean_hou if after.corruptions else None,
+        verdict=report.verdict.kind,
+        stopped=training.stopped if training else None,
+        selected_epoch=training.selected_epoch if training else 0,
+        curves=training.curves if training else (),
+        fb=cost.fb,
+        first_layer=cost.first_layer,
+        seconds=cost.seconds,
+        machine=f"{report.environment['device']}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"{report.environment['threads']} thread(s)",
+        torch=report.environment["torch"],
+    )
+
+
+def keep(result: Result, study: str) -> Path:
+    """Write it where results are kept."""
+    path = kept_path(study, result.recipe, result.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(result.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def kept_path(study: str, recipe: str, seed: int) -> Path:
+    """Where the result of a recipe in a study is kept."""
+    return RESULTS / study / f"{recipe.replace('/', '.')}.seed-{seed}.json"
+
+
+def read(study: str, recipe: str, seed: int, spec_sha256: str, standard: int | None) -> Result | None:
+    """A kept result; None if there is none, if the recipe has changed since, or if suite standard is missing."""
+    path = kept_path(study, recipe, seed)
+    if not path.exists():
+        return None
+    result = Result.model_validate_json(path.read_bytes())
+    enough = standard is None or (result.standard is not None and result.standard.total == standard)
+    return result if enough and result.spec_sha256 == spec_sha256 else None
