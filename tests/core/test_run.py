@@ -194,6 +194,9 @@ def test_every_image_is_in_the_parquet_file_and_the_counts_agree(tmp_path, array
     events = []
     report = run(spec, workdir, events.append)
     assert {"type": "artifact", "file": "images.parquet"} in events
+    for name in ("curves.svg", "embedding.svg", "embedding.json"):
+        assert {"type": "artifact", "file": name} in events
+        assert (workdir.output / name).stat().st_size > 1000
     table = parquet.read_table(workdir.output / "images.parquet").to_pydict()
     assert len(table["id"]) == 60
     assert table["label"] == [int(arrays["y_test"][i]) for i in table["id"]]

@@ -1,0 +1,160 @@
+"""Recipes run for real, at a small size: from scratch, then fine-tuned from that; kept, gone on with, and tabled."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from core.errors import Stopped
+from recipes import catalog, results, studies
+from recipes.catalog import RecipeError
+from recipes.runner import Bench, run_recipe
+from recipes.tables import comparison, mean_and_spread, repeated
+from tests.core.workdirs import small_data
+
+COMMON = {
+    "model": {"architecture": "mnist-cnn", "num_classes": 10},
+    "data": {"dataset": "small"},
+    "threat": {"eps": 0.05},
+    "evaluation": {"samples": 40, "diagnose": False},
+}
+RECIPES = {
+    "our/clean": {
+        "title": "from scratch",
+        "spec": {**COMMON, "model": {**COMMON["model"], "weights": "random"}, "defense": "natural",
+                 "training": {"epochs": 2, "batch_size": 50, "held_out": 20}},
+    },
+    "our/_base": {
+        "start": "our/clean", "spec": {**COMMON, "training": {"epochs": 1, "batch_size": 50, "held_out": 20}},
+    },
+    "our/aft": {
+        "extends": "our/_base", "title": "aft", "method": "AFT", "spec": {"defense": {"name": "aft", "steps": 2}},
+        "published": [{"table": "1", "attack": "PGD-20", "clean": 88.15, "robust": 51.7}],
+    },
+    "our/fast": {"extends": "our/_base", "title": "fast", "spec": {"defense": "fast-at"}},
+    "our/lonely": {"title": "no start", "spec": {**COMMON, "defense": "fast-at"}},
+}  # fmt: skip
+STUDY = {
+    "title": "A study", "text": "Words.", "recipes": ["our/aft", "our/fast"], "standard": 10,
+    "repeat": {"best": 1, "seeds": [0, 1], "samples": 30},
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, arrays, monkeypatch):
+    """Recipes, a study, a dataset and an empty folder for results."""
+    for name, content in RECIPES.items():
+        path = tmp_path / "recipes" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "1-small.yaml").write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "datasets").mkdir()
+    small_data(tmp_path / "datasets" / "small.npz", arrays)
+    monkeypatch.setattr(catalog, "FOLDER", tmp_path / "recipes")
+    monkeypatch.setattr(studies, "STUDIES", tmp_path / "studies")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    catalog.load.cache_clear()
+    yield tmp_path
+    catalog.load.cache_clear()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def bench(place, told):
+    return Bench(place / "home", place / "datasets", told.append)
+
+
+def test_a_recipe_starts_from_another_and_is_not_run_twice(bench, told):
+    first = run_recipe("our/aft", bench)
+    assert [line for line in told if not line.startswith(" ")] == [
+        "our/clean, seed 0, suite quick",
+        "our/aft, seed 0, suite quick",
+    ]
+    clean = run_recipe("our/clean", bench)
+    assert first.report.inputs["checkpoint"]["sha256"] == clean.report.output.sha256
+    told.clear()
+    assert run_recipe("our/aft", bench).report == first.report
+    assert told == []
+    another = run_recipe("our/aft", bench, seed=1)
+    assert another.report.inputs["checkpoint"] == first.report.inputs["checkpoint"], "seeds share the clean checkpoint"
+    assert another.report.output.sha256 != first.report.output.sha256
+
+
+def test_goes_on_after_a_stop(bench, place):
+    whole = run_recipe("our/aft", bench).report
+    polls = iter(range(10**6))
+    stopping = Bench(place / "other", place / "datasets", lambda _: None, lambda: next(polls) > 25)
+    with pytest.raises(Stopped):
+        run_recipe("our/aft", stopping)
+    again = run_recipe("our/aft", Bench(place / "other", place / "datasets", lambda _: None)).report
+    assert again.output == whole.output
+    assert again.after == whole.after
+
+
+def test_a_changed_recipe_begins_anew(bench, place, told):
+    run_recipe("our/fast", bench)
+    path = place / "recipes" / "our" / "fast.yaml"
+    path.write_text(path.read_text().replace("fast-at", "fgsm-at"))
+    catalog.load.cache_clear()
+    told.clear()
+    assert run_recipe("our/fast", bench).report.spec.defense.name == "fgsm-at"
+    assert told[0] == "our/fast, seed 0, suite quick"
+
+
+def test_says_what_is_missing(bench, place):
+    with pytest.raises(RecipeError, match="give --checkpoint FILE"):
+        run_recipe("our/lonely", bench)
+    (place / "datasets" / "small.npz").unlink()
+    with pytest.raises(RecipeError, match="temperd datasets fetch small"):
+        run_recipe("our/clean", bench)
+
+
+def test_a_study_becomes_a_page_from_kept_results(bench, place, told):
+    (study,) = studies.studies()
+    assert study.name == "small"
+    assert "## Not run to its end yet\n\n- A study" in studies.page()
+    findings = studies.run_study(study, bench)
+    aft, fast = findings.results
+    assert aft.standard.total == 10
+    assert aft.fb == 3 * 380
+    assert len(findings.repeated) == 1
+    assert [result.seed for result in findings.repeated[0]] == [0, 1]
+    assert {result.clean.total for result in findings.repeated[0]} == {30}
+    told.clear()
+    page = studies.page()
+    assert told == [], "the page is made from what is kept"
+    assert f"| our/aft | {aft.clean.accuracy:.1%} |" in page
+    assert "88.15; PGD-20 51.7" in page
+    assert f"{fast.fb:,}" in page
+    for kept in (place / "results").rglob("*.json"):
+        assert results.Result.model_validate_json(kept.read_bytes()).seconds > 0
+    # a result of a recipe that has changed is no result
+    path = place / "recipes" / "our" / "fast.yaml"
+    path.write_text(path.read_text().replace("fast-at", "fgsm-at"))
+    catalog.load.cache_clear()
+    assert studies.kept(study) is None
+
+
+def test_tables(bench):
+    result = results.obtain("our/fast", bench, seed=0, samples=20, standard=None)
+    lines = comparison([result], curves=True).splitlines()
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert "standard" not in lines[0]
+    assert "published" not in lines[0]
+    assert f"{result.curves[-1].train_robust:.1%}" in lines[2]
+    assert mean_and_spread([0.5, 0.52, 0.51]) == "51.0% (2.0)"
+    assert "| our/fast | 2 |" in repeated([[result, result]])
+
+
+def test_identity_ignores_what_is_said_by_default_only():
+    spec = catalog.load("fashion-mnist-cpu/fast-at").resolve()
+    same = spec.model_copy(update={"name": "another", "tags": {"a": "b"}})
+    assert results.identity(spec) == results.identity(same)
+    others = [catalog.load("fashion-mnist-cpu/fgsm-at").resolve(), spec.model_copy(update={"seed": 1})]
+    others.append(catalog.load("fashion-mnist-cpu/fast-at").resolve({"training": {"ema": 0.9}}))
+    assert len({results.identity(each) for each in [spec, *others]}) == 4
