@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.spec import JobSpec, merge
 
 FOLDER = Path(__file__).parent
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*")
 
 
 class RecipeError(Exception):
@@ -71,7 +73,7 @@ def load(name: str) -> Recipe:
 
     Raises: RecipeError with the nearest names, or with the field that is wrong.
     """
-    if name not in names():
+    if not _exists(name):
         near = difflib.get_close_matches(name, names(), n=4, cutoff=0.3)
         raise RecipeError(f"unknown recipe {name!r}; nearest: {', '.join(near) or 'none'} (GET /recipes lists all)")
     content = _read(name, seen=())
@@ -79,9 +81,14 @@ def load(name: str) -> Recipe:
         recipe = Recipe.model_validate({**content, "name": name})
     except ValidationError as error:
         raise RecipeError(_sentence(f"recipe {name!r}", error)) from error
-    if recipe.start is not None and recipe.start not in names():
+    if recipe.start is not None and not _exists(recipe.start):
         raise RecipeError(f"recipe {name!r}: start: unknown recipe {recipe.start!r}")
     return recipe
+
+
+def _exists(name: str) -> bool:
+    """Names come from the network: nothing but a file of this folder is ever opened."""
+    return _NAME.fullmatch(name) is not None and (FOLDER / f"{name}.yaml").is_file()
 
 
 def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 
 from core.defenses import DEFENSES
-from core.errors import DivergedError, Stopped
+from core.errors import DivergedError, Stopped, UnsupportedError
 from core.models import ImageShape
 from core.models.small_cnn import SmallCNN
 from core.outcome import ledger_path
@@ -320,3 +321,21 @@ def test_saves_within_an_epoch_too_and_a_sudden_death_after_that_changes_nothing
     assert saves == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]
     assert len(workdir.saved_training()) == 2
     assert run(spec, workdir, lambda _: None).output.files == whole.output.files
+
+
+def test_a_network_that_the_defense_cannot_run_on_is_refused_before_any_work(tmp_path):
+    """CrossViT has two first layers; yopo needs one. Said while validating, before anything is attacked or trained."""
+    import timm
+
+    net = timm.create_model("crossvit_9_240", num_classes=3)
+    checkpoint = save(tmp_path / "net.pt", net.state_dict())
+    draw = np.random.default_rng(0)
+    images = {name: draw.integers(0, 256, (12, 240, 240, 3), np.uint8) for name in ("x_train", "x_test")}
+    np.savez(tmp_path / "data.npz", **images, y_train=np.arange(12) % 3, y_test=np.arange(12) % 3)
+    spec = {"model": {"architecture": "timm/crossvit_9_240"}, "defense": "yopo", "threat": {"eps": "2/255"}}
+    resolved, workdir = make_workdir(tmp_path / "run", spec, checkpoint, tmp_path / "data.npz")
+    events = []
+    with pytest.raises(UnsupportedError, match="'yopo' needs a network with one first layer") as error:
+        run(resolved, workdir, events.append)
+    assert "fast-at" in error.value.hint
+    assert [event["phase"] for event in events if event["type"] == "phase"] == ["validating"]

@@ -110,3 +110,15 @@ def test_an_unknown_name_gets_the_nearest_ones():
 def test_only_listed_names_are_read(name):
     with pytest.raises(RecipeError, match="unknown recipe"):
         catalog.load(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../core/spec", "hou2022/_base", "hou2022/../jeddi2020/cifar10-aft", "/etc/passwd", ""]
+)
+def test_only_recipes_are_ever_opened(name):
+    with pytest.raises(RecipeError, match="unknown recipe"):
+        catalog.load(name)
+
+
+def test_every_recipe_has_a_name_that_can_be_asked_for():
+    assert all(catalog.load(name).name == name for name in catalog.names())
