@@ -63,8 +63,8 @@ class Recipe(BaseModel):
 
 def names() -> list[str]:
     """All recipes, sorted."""
-    paths = (path for path in FOLDER.rglob("*.yaml") if not path.name.startswith("_"))
-    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths)
+    paths = (path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
+    return sorted(path.with_suffix("").as_posix() for path in paths if not any(p.startswith("_") for p in path.parts))
 
 
 @cache

@@ -15,7 +15,7 @@ from recipes.results import Result, identity, keep, obtain, overrides, read
 from recipes.runner import Bench
 from recipes.tables import comparison, repeated
 
-STUDIES = Path(__file__).parent / "studies"
+STUDIES = Path(__file__).parent / "_studies"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
 _HEAD = """# Results
