@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
@@ -114,7 +115,7 @@ def _from_recipe(content: dict[str, Any], *, brings_data: bool) -> tuple[dict[st
         recipe = load(name)
     except RecipeError as error:
         raise SpecInvalidError.field("recipe", str(error)) from error
-    resolved = merge(recipe.spec, content)
+    resolved = merge(copy.deepcopy(recipe.spec), content)
     if brings_data and isinstance(resolved.get("data"), dict):
         resolved["data"] = {key: value for key, value in resolved["data"].items() if key != "dataset"}
     return {"name": name, **resolved}, recipe.start

@@ -36,7 +36,6 @@ def main(arguments: list[str]) -> int:
     from core.run import run
     from core.spec import JobSpec
 
-    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa: predictions would depend on device and batch
     workdir = Workdir(Path(arguments[1]))
 
     def fail(error: RunError) -> int:

@@ -89,7 +89,7 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Id
     """
     order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
     batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+    return batches[:-1] if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1 else batches
 
 
 def chunks(rows: Ids, size: int) -> Iterator[Ids]:

@@ -86,9 +86,10 @@ def watch(layer: nn.Module) -> Iterator[Watched]:
     """Keep the output of ``layer`` in the pass made inside, and have its gradient kept."""
     seen = Watched()
 
-    def keep(_: nn.Module, __: object, output: Tensor) -> None:
+    def keep(_: nn.Module, __: object, output: Tensor) -> Tensor:
         output.retain_grad()
         seen.output = output
+        return output.clone()  # an activation in place after it would change the very tensor that is watched
 
     handle = layer.register_forward_hook(keep)
     try:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from core.assemble import assemble, training_of
+from core.attacks.pgd import PGD
 from core.cost import Cost
 from core.embedding import embed
 from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped, UnsupportedError
@@ -25,6 +27,7 @@ from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
 from core.report import PhaseCost, Report, Side
+from core.rng import Rng, derive_seed
 from core.scratch import write_random_weights
 from core.spec import JobSpec
 from core.tally import Ledger
@@ -45,6 +48,7 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
         should_stop: polled after each batch; once true, the state is saved.
     Raises: RunError with code and hint; Stopped after saving.
     """
+    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa: predictions would depend on device and batch
     job = _Run(spec, workdir, on_event, should_stop)
     with job.phase("validating"):
         model = job.load()
@@ -260,18 +264,28 @@ class _Run:
         self.costs[phase] = _phase_cost(ledger.seconds, ledger.cost)
         return outcome
 
+    def _craft(self, model: Classifier) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The attacked images of the picture."""
+        attack, seed, threat = PGD(steps=10), derive_seed(self.spec.seed, "picture"), self.inputs.headline
+        return lambda x, y, ids: attack.perturb(model, x, y, threat, Rng.for_images(seed, ids))
+
     def draw(self, trained: Trained) -> None:
-        """The training curves, and the embedding of Jeddi et al. before and after, as artifacts."""
+        """The training curves, and the embedding of Jeddi et al. before and after, as artifacts.
+
+        A picture that cannot be drawn is a note in the report, and no reason to lose it.
+        """
         from core.pictures import write_curves, write_embedding  # matplotlib takes its time
 
         paths = write_curves(self.workdir.output, training_of(self.inputs, trained))
         inputs = self.inputs
         try:
-            before = embed(inputs.uploaded(self.workdir), inputs.train or inputs.images, inputs.bench)
-            after = embed(self._exported(), inputs.train or inputs.images, inputs.bench, like=before)
+            uploaded, exported = inputs.uploaded(self.workdir), self._exported()
+            train = inputs.train or inputs.images
+            before = embed(uploaded, train, inputs.bench, craft=self._craft(uploaded))
+            after = embed(exported, train, inputs.bench, craft=self._craft(exported), like=before)
             paths += write_embedding(self.workdir.output, before, after, inputs.data.class_names)
-        except UnsupportedError as error:
-            self.notes.append(f"No picture of the embedding: {error.detail}.")
+        except (UnsupportedError, RuntimeError) as error:  # torch's own: no memory, or no convergence
+            self.notes.append(f"No picture of the embedding: {error}.")
         for path in paths:
             self.on_event({"type": "artifact", "file": path.name})
 

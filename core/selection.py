@@ -28,15 +28,24 @@ def collapsed(candidate: EpochCurve, earlier: Sequence[EpochCurve]) -> bool:
     """Catastrophic overfitting, Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.2.
 
     Accuracy under PGD-10 fell to less than half of what it was, while one step of FGSM finds much less than ten steps
-    do. A model that merely became weaker loses under both.
+    do, and the adversary of training is no weaker than it was at the best: a schedule that ends on clean images is
+    meant to lose robustness.
     """
-    best = max((curve.held_out_robust for curve in earlier), default=0.0)
-    fell = best >= _WAS_AT_LEAST and candidate.held_out_robust < _FELL_TO * best
+    best = max(earlier, key=lambda curve: curve.held_out_robust, default=None)
+    if best is None or best.held_out_robust < _WAS_AT_LEAST or candidate.strength < best.strength:
+        return False
+    fell = candidate.held_out_robust < _FELL_TO * best.held_out_robust
     return fell and candidate.held_out_fgsm > candidate.held_out_robust + _FGSM_ABOVE
 
 
 def out_of_patience(curves: Sequence[EpochCurve], patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought no held-out robust accuracy above the best before them."""
+    """Whether the last ``patience`` epochs brought no held-out robust accuracy above the best before them.
+
+    Epochs count from the one in which the adversary was strongest: before, robustness cannot be expected.
+    """
+    strongest = max((curve.strength for curve in curves), default=0.0)
+    first = next((i for i, curve in enumerate(curves) if curve.strength == strongest), 0)
+    curves = curves[first:]
     if patience is None or len(curves) <= patience:
         return False
     before, since = curves[:-patience], curves[-patience:]

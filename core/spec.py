@@ -15,6 +15,7 @@ from core.defenses.base import Published
 from core.eps_schedules import AnyEpsSchedule
 from core.models import AnyArchitecture, Architecture
 from core.optimizers import AnyOptimizer
+from core.registry import Entry
 from core.schedules import AnySchedule
 from core.suites import SuiteName
 from core.threat import Norm, ThreatModel
@@ -149,7 +150,7 @@ class JobSpec(_Part):
             return {"threat": {"eps": 0}, **data}
         published = defense.published(architecture.domain, small=architecture.small)
         filled = dict(data)
-        filled["defense"] = merge(published.parameters, _as_dict(data["defense"]))
+        filled["defense"] = merge(merge(_inner_names(defense), published.parameters), _as_dict(data["defense"]))
         filled["threat"] = _fill_threat(architecture, data.get("threat"))
         if defense.trains:
             filled["training"] = _fill_training(published, data.get("training"))
@@ -172,6 +173,10 @@ class JobSpec(_Part):
             return self
         if not defense.has_adversary and training.eps_schedule.name != "constant":
             raise ValueError(f"defense {defense.name!r} has no adversary: leave out training.eps_schedule")
+        if not defense.has_adversary and training.patience is not None:
+            raise ValueError(
+                f"defense {defense.name!r} has no adversary, and training.patience waits for robustness: leave it out"
+            )
         if defense.undoes_augmentation and "resized-crop" in training.augment:
             raise ValueError(
                 f"defense {defense.name!r} has to undo the augmentation, which resized-crop does not allow; "
@@ -198,11 +203,14 @@ class JobSpec(_Part):
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``over`` laid over ``base``, objects merged key by key.
 
-    An object with another ``name`` replaces the one below: its fields belong to another algorithm.
+    A bare string below an object is the name of an algorithm. An object with another ``name`` replaces the one below:
+    its fields belong to another algorithm.
     """
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
+        if isinstance(value, dict) and isinstance(below, str):
+            below = {"name": below}
         if isinstance(below, dict) and isinstance(value, dict):
             other = "name" in value and value["name"] != below.get("name")
             value = value if other else merge(below, value)
@@ -212,6 +220,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_dict(value: Any) -> dict[str, Any]:
     return {"name": value} if isinstance(value, str) else dict(value)
+
+
+def _inner_names(defense: type[Defense]) -> dict[str, Any]:
+    """The names of the algorithms inside a defense, so that their parameters can be given alone."""
+    defaults = {key: field.default for key, field in defense.model_fields.items()}
+    return {key: {"name": default.name} for key, default in defaults.items() if isinstance(default, Entry)}
 
 
 def _fill_threat(architecture: Architecture, given: Any) -> Any:
@@ -263,4 +277,4 @@ def _fill_training(published: Published, given: Any) -> Any:
         "augment": published.augment,
         "select": published.select,
     }
-    return {**defaults, **training, "optimizer": optimizer}
+    return merge(defaults, {**training, "optimizer": optimizer})

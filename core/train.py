@@ -74,10 +74,13 @@ class Trainer:
                 lr = self._set_lr(running.optimizer, moment)
                 torch.manual_seed(derive_seed(self.spec.seed, "dropout", state.epoch, step))
                 self.model.mixed_precision = self.training.mixed_precision
-                for loss in defense.losses(self.model, batch, moment, running.defense):
-                    self._backward(loss, state, len(batch.x))
-                    if not defense.sums_gradients:
-                        self._update(running)
+                try:
+                    for loss in defense.losses(self.model, batch, moment, running.defense):
+                        self._backward(loss, state, len(batch.x))
+                        if not defense.sums_gradients:
+                            self._update(running)
+                except BadLogitsError as error:  # crafting meets weights that are no longer finite before a loss does
+                    raise _diverged("the model's logits or gradients became NaN or infinite", state) from error
                 if defense.sums_gradients:
                     self._update(running)
                 self.model.mixed_precision = False
@@ -141,7 +144,7 @@ class Trainer:
     def _backward(self, loss: Tensor, state: TrainingState, count: int) -> None:
         value = loss.item()
         if not math.isfinite(value):
-            raise _diverged(f"the training loss became {value}", state.epoch, state.step)
+            raise _diverged(f"the training loss became {value}", state)
         loss.backward()  # type: ignore[no-untyped-call]
         state.loss_sum += value * count
         state.loss_count += count
@@ -171,7 +174,7 @@ class Trainer:
         try:
             accuracies = validation.measure(running.shipping)
         except BadLogitsError as error:
-            raise _diverged("the model's logits became NaN or infinite", state.epoch, state.step - 1) from error
+            raise _diverged("the model's logits became NaN or infinite", state) from error
         _add(state.validation_cost, self.model.cost - cost)
         state.validation_seconds += time.monotonic() - started
         return EpochCurve(
@@ -215,8 +218,8 @@ def _add(total: dict[str, int], cost: Cost) -> None:
         total[key] += value
 
 
-def _diverged(what: str, epoch: int, step: int) -> DivergedError:
+def _diverged(what: str, state: TrainingState) -> DivergedError:
     return DivergedError(
-        f"{what} in epoch {epoch + 1}, step {step + 1}",
+        f"{what} in epoch {state.epoch + 1}, step {state.step + 1}",
         "lower training.optimizer.lr; the last good epoch is kept",
     )

@@ -13,7 +13,7 @@ import typer
 from core.errors import RunError, Stopped
 from recipes.catalog import RecipeError, load
 from recipes.catalog import names as all_names
-from recipes.results import Result, identity, keep, obtain, overrides, read
+from recipes.results import Result, keep, obtain, read
 from recipes.runner import Bench, run_recipe
 from recipes.studies import PAGE, page, run_study, studies
 from recipes.tables import comparison, repeated
@@ -67,9 +67,8 @@ def compare(
     for name in names:
         by_recipe.append([])
         for seed in map(int, seeds.split(",")):
-            digest = identity(load(name).resolve(overrides(seed, samples)))
             # what starts from a file of the user's is not kept under the recipe's name
-            result = None if checkpoint else read("compare", name, seed, digest, standard)
+            result = None if checkpoint else read("compare", name, seed, samples, standard)
             if result is None:
                 result = obtain(name, bench, seed=seed, samples=samples, standard=standard, checkpoint=checkpoint)
                 if checkpoint is None:

@@ -11,25 +11,29 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from core.report import Count, EpochCurve
-from core.spec import JobSpec
-from recipes.catalog import PublishedRow
+from core.report import Count, EpochCurve, Side
+from recipes.catalog import PublishedRow, RecipeError, load
 from recipes.runner import Bench, Ran, evaluate, run_recipe
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
-def identity(spec: JobSpec) -> str:
-    """SHA-256 of what a spec says otherwise than by default, so that a new field with a default changes nothing.
+def identity(name: str, seed: int = 0) -> str:
+    """SHA-256 of what a recipe, and what it starts from, say otherwise than by default.
 
-    Algorithms (defense, optimizer, schedules, architecture) count with all their fields.
+    A new field with a default changes nothing. Algorithms (defense, optimizer, schedules, architecture) count with all
+    their fields.
     """
-    said: dict[str, Any] = {"defense": spec.defense.model_dump(mode="json"), "seed": spec.seed}
-    for name in ("model", "data", "threat", "training", "evaluation"):
-        part = getattr(spec, name)
-        content = part.model_dump(mode="json")
-        defaults = {key: field.default for key, field in type(part).model_fields.items()}
-        said[name] = {key: value for key, value in content.items() if getattr(part, key) != defaults[key]}
+    recipe = load(name)
+    spec = recipe.resolve({"seed": seed})
+    said: dict[str, Any] = {"defense": spec.defense.model_dump(mode="json"), "seed": seed}
+    said["start"] = identity(recipe.start) if recipe.start else None
+    for part_name in ("model", "data", "threat", "training", "evaluation"):
+        part = getattr(spec, part_name)
+        if part is not None:
+            content = part.model_dump(mode="json")
+            defaults = {key: field.default for key, field in type(part).model_fields.items()}
+            said[part_name] = {key: value for key, value in content.items() if getattr(part, key) != defaults[key]}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -77,28 +81,25 @@ class Result(BaseModel):
         return self.standard or self.robust
 
 
-def overrides(seed: int, samples: int | None) -> dict[str, Any]:
-    """What a comparison lays over a recipe's spec."""
-    return {"seed": seed, "evaluation": {"samples": samples}} if samples else {"seed": seed}
-
-
 def obtain(
     name: str, bench: Bench, *, seed: int, samples: int | None, standard: int | None, checkpoint: Path | None = None
 ) -> Result:
     """Run a recipe, or take its finished run.
 
     Args:
-        samples: test images for the recipe's own suite; None: as the recipe says.
+        samples: test images for the recipe's own suite, in place of its own number.
         standard: test images for suite ``standard``; None: not run.
     """
-    ran = run_recipe(name, bench, seed=seed, overrides=overrides(seed, samples), checkpoint=checkpoint)
+    ran = run_recipe(name, bench, seed=seed, checkpoint=checkpoint)
+    if ran.report.after is None:
+        raise RecipeError(f"recipe {name!r} trains nothing, so there is nothing to compare")
+    side = evaluate(ran, ran.report.suite, samples, bench).before if samples else ran.report.after
     strong = evaluate(ran, "standard", standard, bench).before.robust if standard else None
-    return _result(ran, strong)
+    return _result(ran, side, strong)
 
 
-def _result(ran: Ran, standard: Count | None) -> Result:
+def _result(ran: Ran, side: Side, standard: Count | None) -> Result:
     report, training = ran.report, ran.report.training
-    after = report.after or report.before
     cost = report.cost.phases["training"]
     return Result(
         recipe=ran.recipe.name,
@@ -106,16 +107,16 @@ def _result(ran: Ran, standard: Count | None) -> Result:
         method=ran.recipe.method,
         defense=report.spec.defense.name,
         seed=ran.seed,
-        spec_sha256=identity(report.spec),
+        spec_sha256=identity(ran.recipe.name, ran.seed),
         published=ran.recipe.published,
         before_clean=report.before.clean,
-        clean=after.clean,
+        clean=side.clean,
         attacks=tuple(
-            AttackAccuracy(name=a.name, eps=a.threat.eps, count=Count.of(a.correct, a.total)) for a in after.attacks
+            AttackAccuracy(name=a.name, eps=a.threat.eps, count=Count.of(a.correct, a.total)) for a in side.attacks
         ),
-        robust=after.robust,
+        robust=side.robust,
         standard=standard,
-        corruptions_hou=after.corruptions.mean_hou if after.corruptions else None,
+        corruptions_hou=side.corruptions.mean_hou if side.corruptions else None,
         verdict=report.verdict.kind,
         stopped=training.stopped if training else None,
         selected_epoch=training.selected_epoch if training else 0,
@@ -142,11 +143,12 @@ def kept_path(study: str, recipe: str, seed: int) -> Path:
     return RESULTS / study / f"{recipe.replace('/', '.')}.seed-{seed}.json"
 
 
-def read(study: str, recipe: str, seed: int, spec_sha256: str, standard: int | None) -> Result | None:
-    """A kept result; None if there is none, if the recipe has changed since, or if suite standard is missing."""
+def read(study: str, recipe: str, seed: int, samples: int | None, standard: int | None) -> Result | None:
+    """A kept result; None if there is none, if the recipe has changed since, or if it saw other numbers of images."""
     path = kept_path(study, recipe, seed)
     if not path.exists():
         return None
     result = Result.model_validate_json(path.read_bytes())
-    enough = standard is None or (result.standard is not None and result.standard.total == standard)
-    return result if enough and result.spec_sha256 == spec_sha256 else None
+    as_asked = standard is None or (result.standard is not None and result.standard.total == standard)
+    as_asked &= samples is None or result.clean.total == samples
+    return result if as_asked and result.spec_sha256 == identity(recipe, seed) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 from core.prepared import Workdir
 from core.report import Report
 from core.run import run
-from core.spec import JobSpec, merge
+from core.spec import JobSpec
 from recipes.catalog import Recipe, RecipeError, load
 
 ROOT = Path(__file__).parents[1]
@@ -30,9 +31,10 @@ class Bench:
     tell: Callable[[str], None]
     should_stop: Callable[[], bool] = lambda: False
 
-    def folder(self, name: str, seed: int) -> Path:
-        """The work folder of a recipe."""
-        return self.home / name / f"seed-{seed}"
+    def folder(self, recipe: Recipe, spec: JobSpec, checkpoint: str) -> Path:
+        """The work folder of one spec from one checkpoint; another spec gets another, and nothing is overwritten."""
+        key = hashlib.sha256(f"{spec.digest()} {checkpoint}".encode()).hexdigest()[:12]
+        return self.home / recipe.name / f"{spec.evaluation.suite}-seed-{spec.seed}-{key}"
 
 
 @dataclass(frozen=True)
@@ -45,72 +47,58 @@ class Ran:
     workdir: Workdir
 
 
-def run_recipe(
-    name: str,
-    bench: Bench,
-    *,
-    seed: int = 0,
-    overrides: dict[str, Any] | None = None,
-    checkpoint: Path | None = None,
-) -> Ran:
+def run_recipe(name: str, bench: Bench, *, seed: int = 0, checkpoint: Path | None = None) -> Ran:
     """Run a recipe to its report, with the recipe that it starts from before it.
 
     Args:
         seed: of this recipe; the one it starts from keeps its own, so that all seeds start from one checkpoint.
-        overrides: laid over the recipe's spec.
         checkpoint: what to start from, in place of the recipe's own ``start``.
     Raises: RecipeError, RunError with the way out; Stopped once the state is saved.
     """
     recipe = load(name)
-    spec = recipe.resolve(merge(overrides or {}, {"seed": seed}))
-    if checkpoint is None and spec.model.weights == "uploaded":
+    spec = recipe.resolve({"seed": seed})
+    if spec.model.weights == "random":
+        if checkpoint is not None:
+            raise RecipeError(f"recipe {name!r} trains from scratch: leave out --checkpoint")
+    elif checkpoint is None:
         if recipe.start is None:
             raise RecipeError(f"recipe {name!r} fine-tunes a checkpoint of yours: give --checkpoint FILE")
         checkpoint = run_recipe(recipe.start, bench).workdir.checkpoint("pt")
-    return _run(recipe, spec, bench.folder(name, seed), checkpoint, bench)
+    return _run(recipe, spec, checkpoint, bench)
 
 
 def evaluate(ran: Ran, suite: str, samples: int, bench: Bench) -> Report:
-    """The hardened checkpoint of a run under another suite, on images drawn by seed 0."""
-    spec = ran.report.spec
+    """The hardened checkpoint of a run under a suite, on images drawn by seed 0."""
     content = {
-        **spec.model_dump(mode="json", exclude={"training"}),
+        **ran.report.spec.model_dump(mode="json", exclude={"training"}),
         "defense": "none",
         "evaluation": {"suite": suite, "samples": samples, "diagnose": False, "allow_low_baseline": True},
         "seed": 0,
     }
     content["model"]["weights"] = "uploaded"
-    folder = ran.workdir.root / suite
-    return _run(ran.recipe, JobSpec.model_validate(content), folder, ran.workdir.checkpoint("pt"), bench).report
+    return _run(ran.recipe, JobSpec.model_validate(content), ran.workdir.checkpoint("pt"), bench).report
 
 
-def _run(recipe: Recipe, spec: JobSpec, folder: Path, checkpoint: Path | None, bench: Bench) -> Ran:
-    workdir = Workdir(folder)
-    _begin(spec, workdir, checkpoint)
-    done = workdir.output / "report.json"
-    if not done.exists():
-        bench.tell(f"{recipe.name}, seed {spec.seed}, suite {spec.evaluation.suite}")
-        if not (workdir.input / "data.json").exists():
-            _ingest(recipe, spec, workdir, checkpoint, bench)
-        report = run(spec, workdir, _teller(bench), bench.should_stop)
-        workdir.output.mkdir(exist_ok=True)
-        done.write_text(report.model_dump_json())
-        for large in (workdir.root / "state", *workdir.input.glob("x_*.npy")):
-            shutil.rmtree(large) if large.is_dir() else large.unlink()
-    return Ran(recipe, spec.seed, Report.model_validate_json(done.read_bytes()), workdir)
-
-
-def _begin(spec: JobSpec, workdir: Workdir, checkpoint: Path | None) -> None:
-    """Keep what is there if it belongs to this spec and checkpoint; else begin anew."""
+def _run(recipe: Recipe, spec: JobSpec, checkpoint: Path | None, bench: Bench) -> Ran:
     weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint else "random"
-    belongs = {"spec": spec.digest(), "checkpoint": weights}
-    path = workdir.root / "belongs.json"
-    if path.exists() and json.loads(path.read_text()) == belongs:
-        return
-    shutil.rmtree(workdir.root, ignore_errors=True)
-    (workdir.root / "state").mkdir(parents=True)
-    workdir.spec.write_text(spec.model_dump_json())
-    path.write_text(json.dumps(belongs))
+    workdir = Workdir(bench.folder(recipe, spec, weights))
+    (workdir.root / "state").mkdir(parents=True, exist_ok=True)
+    done = workdir.output / "report.json"
+    with (workdir.root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at the very same run
+        if not done.exists():
+            bench.tell(f"{recipe.name}, seed {spec.seed}, suite {spec.evaluation.suite}")
+            if not (workdir.input / "data.json").exists():
+                workdir.spec.write_text(spec.model_dump_json())
+                _ingest(recipe, spec, workdir, checkpoint, bench)
+            report = run(spec, workdir, _teller(bench), bench.should_stop)
+            workdir.output.mkdir(exist_ok=True)
+            temporary = done.with_suffix(".tmp")
+            temporary.write_text(report.model_dump_json())
+            temporary.replace(done)
+            shutil.rmtree(workdir.root / "state")
+            shutil.rmtree(workdir.input)
+    return Ran(recipe, spec.seed, Report.model_validate_json(done.read_bytes()), workdir)
 
 
 def _ingest(recipe: Recipe, spec: JobSpec, workdir: Workdir, checkpoint: Path | None, bench: Bench) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from recipes.catalog import load
 from recipes.claims import CLAIMS
-from recipes.results import Result, identity, keep, obtain, overrides, read
+from recipes.results import Result, keep, obtain, read
 from recipes.runner import Bench
 from recipes.tables import comparison, repeated
 
@@ -72,7 +71,7 @@ def kept(study: Study) -> Findings | None:
     """The findings from the kept results alone; None if one is missing."""
 
     def look(recipe: str, seed: int, samples: int | None, standard: int | None, folder: str) -> Result:
-        result = read(folder, recipe, seed, _identity(recipe, seed, samples), standard)
+        result = read(folder, recipe, seed, samples, standard)
         if result is None:
             raise LookupError(recipe)
         return result
@@ -87,7 +86,7 @@ def run_study(study: Study, bench: Bench) -> Findings:
     """Run what is missing, and keep it."""
 
     def make(recipe: str, seed: int, samples: int | None, standard: int | None, folder: str) -> Result:
-        result = read(folder, recipe, seed, _identity(recipe, seed, samples), standard)
+        result = read(folder, recipe, seed, samples, standard)
         if result is None:
             result = obtain(recipe, bench, seed=seed, samples=samples, standard=standard)
             keep(result, folder)
@@ -111,10 +110,6 @@ def _gather(study: Study, obtain: Obtain) -> Findings:
             tuple(obtain(result.recipe, seed, repeat.samples, None, folder) for seed in repeat.seeds) for result in best
         ),
     )
-
-
-def _identity(recipe: str, seed: int, samples: int | None) -> str:
-    return identity(load(recipe).resolve(overrides(seed, samples)))
 
 
 def section(study: Study, findings: Findings) -> str:

@@ -8,12 +8,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from core.attacks.ascent import ascend
 from core.defenses.base import Batch, Defense, Moment, Published, State, fine_tuning
+from core.inner_attacks.pgd import InnerPGD
 from core.models.base import Domain
 from core.models.classifier import Classifier, frozen
-from core.projections import uniform_in_ball
-from core.values import StepSize, resolve_step_size
+from core.values import StepSize
 
 
 class AFT(Defense):
@@ -37,10 +36,9 @@ class AFT(Defense):
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x_adv)."""
-        step_size = resolve_step_size(self.step_size, eps=moment.threat.eps, steps=self.steps)
-        start = uniform_in_ball(batch.x, moment.threat, batch.rng.fork("start"))
+        attack = InnerPGD(steps=self.steps, step_size=self.step_size)
         with frozen(model):
-            x_adv = ascend(model, start, batch.x, batch.y, moment.threat, steps=self.steps, step_size=step_size)
+            x_adv = attack.craft(model, batch.x, batch.y, moment.threat, batch.rng)
         yield moment.cross_entropy(model(x_adv), batch.y)
 
     def adversarial_fb(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -40,8 +41,9 @@ class ATTA(Defense):
 
     @classmethod
     def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning; on MNIST the paper never resets."""
-        return fine_tuning(domain, small=small, parameters={"reset_every": None} if domain == "grey28" else None)
+        """As fine-tuning, without resized crops, which cannot be undone; on MNIST the paper never resets."""
+        published = fine_tuning(domain, small=small, parameters={"reset_every": None} if domain == "grey28" else None)
+        return replace(published, augment=tuple(name for name in published.augment if name != "resized-crop"))
 
     def check(self, model: Classifier, setting: Setting) -> None:
         """The perturbations of all training images have to fit in memory."""

@@ -100,7 +100,7 @@ def fine_tuning(domain: Domain, *, small: bool, parameters: Mapping[str, Any] | 
     return Published(
         epochs=10,
         optimizer="adam",
-        lr={"adam": peak, "rmsprop": peak, "sgd": 10 * peak},
+        lr={"adam": peak, "rmsprop": peak, "sgd": 10 * peak, "muon": 10 * peak},
         schedule={"name": "slow-start-fast-decay"},
         augment=AUGMENT[domain],
         select="robust",

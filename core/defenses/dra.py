@@ -53,7 +53,7 @@ class DRATraining(Defense):
         return Published(
             epochs=50 if grey else 60,
             optimizer="sgd",
-            lr={"adam": 1e-3, "rmsprop": 1e-3, "sgd": 0.01},
+            lr={"adam": 1e-3, "rmsprop": 1e-3, "sgd": 0.01, "muon": 0.01},
             # epochs 30 and 50 in both
             schedule={"name": "multi-step", "milestones": [0.6] if grey else [0.5, 5 / 6], "gamma": 0.1},
             augment=AUGMENT[domain],
@@ -78,20 +78,21 @@ class DRATraining(Defense):
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """See the class."""
-        clean = moment.cross_entropy(model(batch.x), batch.y)
+        x, y = batch.x, batch.y
         if self.replay == "alternate":
-            yield clean
+            yield moment.cross_entropy(model(x), y)
         with frozen(model):
-            x_adv = self.attack.craft(model, batch.x, batch.y, moment.threat, batch.rng, strength=moment.strength)
-        adversarial = moment.cross_entropy(model(x_adv), batch.y)
+            x_adv = self.attack.craft(model, x, y, moment.threat, batch.rng, strength=moment.strength)
         if self.replay == "alternate":
-            yield adversarial
-        elif self.replay == "joint":
-            yield 0.5 * clean + 0.5 * adversarial
-        else:
-            excess = clean - state["clean_loss"]
-            yield adversarial + state["lambda"] * excess
-            state["lambda"] = (state["lambda"] + self.dual_step * excess.detach()).clamp_min(0)
+            yield moment.cross_entropy(model(x_adv), y)
+            return
+        clean, adversarial = model(x), moment.cross_entropy(model(x_adv), y)
+        if self.replay == "joint":
+            yield 0.5 * moment.cross_entropy(clean, y) + 0.5 * adversarial
+            return
+        excess = F.cross_entropy(clean, y) - state["clean_loss"]  # neither smoothed: the two have to be comparable
+        yield adversarial + state["lambda"] * excess
+        state["lambda"] = (state["lambda"] + self.dual_step * excess.detach()).clamp_min(0)
 
     def adversarial_fb(self) -> int:
         """T + 2."""

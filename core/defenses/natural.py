@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -22,8 +23,8 @@ class Natural(Defense):
 
     @classmethod
     def published(cls, domain: Domain, *, small: bool) -> Published:
-        """Fine-tuning as the defenses do it."""
-        return fine_tuning(domain, small=small)
+        """Fine-tuning as the defenses do it; the last epoch ships, since there is no robustness to choose by."""
+        return replace(fine_tuning(domain, small=small), select="last")
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x)."""

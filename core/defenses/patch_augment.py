@@ -45,7 +45,7 @@ class PatchAugment(Defense):
         return Published(
             epochs=3 if domain == "grey28" else 2,
             optimizer="adam",
-            lr={"adam": lr, "rmsprop": lr, "sgd": lr},
+            lr={"adam": lr, "rmsprop": lr, "sgd": lr, "muon": lr},
             schedule={"name": "constant"},
             augment=(),
             select="last",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -42,7 +43,7 @@ class YOPO(Defense):
 
     def check(self, model: Classifier, setting: Setting) -> None:
         """Find the first layer, or say why there is none."""
-        x, _, _ = setting.images.batch(torch.arange(2).numpy() % len(setting.images), model.mean.device)
+        x, _, _ = setting.images.batch(np.arange(2) % len(setting.images), model.mean.device)
         first_layer(model, x)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -37,4 +36,4 @@ class InnerDRA(InnerAttack):
 
     def fb_per_example(self) -> int:
         """T; none if no pixel may change."""
-        return 0 if math.ceil(self.p) == 0 else self.steps
+        return 0 if self.p == 0 else self.steps

@@ -23,6 +23,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Jobs without a checkpoint cannot be kept."""
+    for table in ("artifacts", "epochs", "events"):
+        op.execute(
+            f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM jobs WHERE checkpoint_upload IS NULL)"  # noqa: S608
+        )
     op.execute("DELETE FROM jobs WHERE checkpoint_upload IS NULL")
     with op.batch_alter_table("jobs") as batch:
         batch.alter_column("checkpoint_upload", existing_type=sa.String(), nullable=False)

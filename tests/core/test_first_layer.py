@@ -76,6 +76,25 @@ def test_what_comes_before_the_layer_is_part_of_it():
     assert not layer._forward_hooks, "nothing is left on the layer"
 
 
+@pytest.mark.parametrize("name", ["vgg16-cifar", "vgg16-bn-cifar", "resnet18-cifar"])
+def test_the_hamiltonian_has_the_gradient_of_the_loss(name):
+    """<p, f1(x)> differentiated through the first layer alone is minus the loss's own gradient, exactly there.
+
+    VGG's activations work in place, on the very output that is watched.
+    """
+    torch.manual_seed(0)
+    net = ARCHITECTURES[name].model_validate({"name": name}).build(10, ImageShape(3, 32, 32))
+    model = Classifier(net).eval()
+    x, y = torch.rand(4, 3, 32, 32, requires_grad=True), torch.arange(4)
+    layer = first_layer(model, x)
+    with watch(layer) as seen:
+        loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    expected = x.grad
+    (grad,) = torch.autograd.grad((seen.gradient() * output_of(model, layer, x)).sum(), x)
+    assert torch.allclose(grad, expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
+
+
 def test_watches_the_gradient_at_its_output(network, batch):
     x, y, _ = (t[:4] for t in batch)
     layer = first_layer(network, x)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from core.spec import JobSpec
+from core.defenses import DEFENSES
+from core.spec import JobSpec, merge
 from core.threat import ThreatModel
 from core.values import StepSize, resolve_step_size
 
@@ -58,6 +59,7 @@ def test_dra_on_grey_images():
         ({"name": "pgd-at", "steps": 5}, {}, "Extra inputs are not permitted"),
         ({"name": "yopo", "full_passes": 0}, {}, "greater than or equal to 1"),
         ("aft", {"training": {"ema": 1.0}}, "less than 1"),
+        ("natural", {"training": {"patience": 2}}, "waits for robustness"),
     ],
 )
 def test_what_a_defense_cannot_do_is_refused_with_a_sentence(defense, more, sentence):
@@ -72,6 +74,27 @@ def test_training_from_scratch_says_how_many_classes():
         JobSpec.model_validate(
             {"model": {"architecture": "fmnist-cnn", "weights": "random", "num_classes": 10}, "defense": "none"}
         )
+
+
+@pytest.mark.parametrize("architecture", ["fmnist-cnn", "resnet18-cifar", "torchvision/resnet50"])
+@pytest.mark.parametrize("defense", DEFENSES.names())
+def test_every_defense_resolves_with_nothing_else_given(defense, architecture):
+    assert spec(architecture, defense).defense.name == defense
+
+
+def test_parameters_of_an_inner_algorithm_can_be_given_alone():
+    assert spec(defense={"name": "pgd-at", "attack": {"steps": 3}}).defense.attack.steps == 3
+    assert spec("resnet18-cifar", {"name": "dra", "attack": {"p": 0.5}}).defense.attack.p == 0.5
+    assert spec(defense="dra", training={"schedule": {"gamma": 0.5}}).training.schedule.gamma == 0.5
+    assert spec(training={"schedule": "step"}).training.schedule.name == "step"
+
+
+def test_what_is_laid_over_a_name_keeps_the_name():
+    assert merge({"optimizer": "rmsprop"}, {"optimizer": {"lr": 1e-3}}) == {
+        "optimizer": {"name": "rmsprop", "lr": 1e-3}
+    }
+    assert merge({"a": {"name": "x", "b": 1}}, {"a": {"name": "y"}}) == {"a": {"name": "y"}}
+    assert merge({"a": {"name": "x", "b": 1}}, {"a": "y"}) == {"a": "y"}
 
 
 @pytest.mark.parametrize(("epochs", "replays", "of_the_loop"), [(16, 8, 2), (10, 4, 3), (1, 8, 1)])

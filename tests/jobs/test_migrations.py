@@ -38,7 +38,7 @@ def test_what_refers_to_jobs_survives_a_change_of_their_table(url, engine, repos
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
 
 
-def test_a_job_may_have_no_checkpoint_and_is_lost_on_the_way_back(url, repository, submit):
+def test_a_job_may_have_no_checkpoint_and_is_lost_on_the_way_back(url, engine, repository, submit):
     kept, scratch = submit(), submit(checkpoint_upload=None)
     assert repository.job(scratch.id).checkpoint_upload is None
     command.downgrade(alembic_config(url), "0001")
@@ -46,6 +46,8 @@ def test_a_job_may_have_no_checkpoint_and_is_lost_on_the_way_back(url, repositor
     assert repository.job(kept.id).id == kept.id
     with pytest.raises(JobNotFoundError):
         repository.job(scratch.id)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
 
 
 def test_sqlite_is_opened_for_many_at_once(engine):

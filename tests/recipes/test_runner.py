@@ -151,10 +151,38 @@ def test_tables(bench):
     assert "| our/fast | 2 |" in repeated([[result, result]])
 
 
-def test_identity_ignores_what_is_said_by_default_only():
-    spec = catalog.load("fashion-mnist-cpu/fast-at").resolve()
-    same = spec.model_copy(update={"name": "another", "tags": {"a": "b"}})
-    assert results.identity(spec) == results.identity(same)
-    others = [catalog.load("fashion-mnist-cpu/fgsm-at").resolve(), spec.model_copy(update={"seed": 1})]
-    others.append(catalog.load("fashion-mnist-cpu/fast-at").resolve({"training": {"ema": 0.9}}))
-    assert len({results.identity(each) for each in [spec, *others]}) == 4
+def test_identity_is_what_is_said_otherwise_than_by_default(place):
+    before = results.identity("our/aft")
+    assert before != results.identity("our/aft", seed=1)
+    assert before != results.identity("our/fast")
+    path = place / "recipes" / "our" / "aft.yaml"
+    path.write_text(path.read_text().replace("title: aft", "title: another"))
+    catalog.load.cache_clear()
+    assert results.identity("our/aft") == before
+    start = place / "recipes" / "our" / "clean.yaml"
+    start.write_text(start.read_text().replace("epochs: 2", "epochs: 3"))
+    catalog.load.cache_clear()
+    assert results.identity("our/aft") != before, "it starts from another checkpoint now"
+
+
+def test_another_spec_gets_another_folder_and_nothing_is_overwritten(bench, place):
+    first = run_recipe("our/fast", bench)
+    path = place / "recipes" / "our" / "fast.yaml"
+    original = path.read_text()
+    path.write_text(original.replace("fast-at", "fgsm-at"))
+    catalog.load.cache_clear()
+    second = run_recipe("our/fast", bench)
+    assert first.workdir.root != second.workdir.root
+    assert first.workdir.checkpoint("pt").exists()
+    with pytest.raises(RecipeError, match="from scratch: leave out --checkpoint"):
+        run_recipe("our/clean", bench, checkpoint=first.workdir.checkpoint("pt"))
+    lonely = run_recipe("our/lonely", bench, checkpoint=first.workdir.checkpoint("pt"))
+    assert lonely.report.inputs["checkpoint"]["sha256"] == first.report.output.sha256
+
+
+def test_more_images_need_no_new_training(bench, told):
+    run_recipe("our/fast", bench)
+    told.clear()
+    result = results.obtain("our/fast", bench, seed=0, samples=50, standard=None)
+    assert result.clean.total == result.robust.total == 50
+    assert not any("epoch" in line for line in told)
