@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.report import Count, EpochCurve
-from recipes.claims import CLAIMS
+from recipes.claims import CLAIMS, above
 from recipes.results import AttackAccuracy, Result
 from recipes.studies import studies
 
@@ -53,7 +53,7 @@ def corrupted(dra: float) -> list[Result]:
 CASES = {
     "aft_is_enough": ([*OTHERS, result("aft", 0.8, 0.6)], [*OTHERS, result("aft", 0.8, 0.4)]),
     "dra_keeps_clean_accuracy": ([*OTHERS, result("dra", 0.9, 0.3)], [*OTHERS, result("dra", 0.85, 0.3)]),
-    "patch_augment_is_robust": (optimizers(0.5, 0.5, 0.5), optimizers(0.0, 0.5, 0.5)),
+    "patch_augment_is_robust": (optimizers(0.55, 0.5, 0.5), optimizers(0.0, 0.5, 0.5)),
     "optimizer_decides": (optimizers(0.5, 0.4, 0.3), optimizers(0.01, 0.0, 0.0)),
     "slow_start_fast_decay_is_best": (schedules(0.6), schedules(0.4)),
     "robustness_grows_with_p": (by_p(0.0, 0.3, 0.4), by_p(0.4, 0.3, 0.0)),
@@ -67,6 +67,21 @@ def test_a_claim_is_judged_by_the_numbers(claim):
     holds, fails = CASES[claim.__name__]
     assert "**Holds**" in claim(holds)
     assert "**Does not hold**" in claim(fails)
+
+
+def count(correct: int, total: int = 1000) -> Count:
+    return Count.of(correct, total)
+
+
+def test_a_difference_that_chance_may_have_made_decides_nothing():
+    assert above(count(500), count(400)) is True
+    assert above(count(400), count(500)) is False
+    assert above(count(500), count(490)) is None
+    assert above(count(200, 400), count(180, 400)) is None
+    assert "**Undecided**" in CLAIMS["schedules"][0](schedules(0.51))
+    assert "**Undecided**" in CLAIMS["attack-swap"][0](swapped(0.51))
+    flat = [result(f"dra-p-{i}", 0.9, 0.0) for i in range(3)]
+    assert "**Undecided**" in CLAIMS["dra-p"][0](flat), "nothing grows where all is zero"
 
 
 def test_every_claim_belongs_to_a_study():
