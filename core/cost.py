@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass
 class Cost:
-    """Example-passes so far; ``first_layer`` counts those forward and back through the first layer alone."""
+    """Example-passes so far."""
 
     forwards: int = 0
     input_backwards: int = 0
     weight_backwards: int = 0
     fb: int = 0
-    first_layer: int = 0
 
     def backward(self, examples: int, *, to_input: bool, to_weights: bool) -> None:
         """Count one backward pass; it may reach the input, the weights, or both."""

@@ -201,7 +201,6 @@ class PhaseCost(_Part):
     input_backwards: int = 0
     weight_backwards: int = 0
     fb: int = 0
-    first_layer: int = 0
 
 
 class Cost(_Part):

@@ -70,7 +70,6 @@ class Result(BaseModel):
     selected_epoch: int
     curves: tuple[EpochCurve, ...]
     fb: int
-    first_layer: int
     seconds: float
     machine: str
     torch: str
@@ -122,7 +121,6 @@ def _result(ran: Ran, side: Side, standard: Count | None) -> Result:
         selected_epoch=training.selected_epoch if training else 0,
         curves=training.curves if training else (),
         fb=cost.fb,
-        first_layer=cost.first_layer,
         seconds=cost.seconds,
         machine=f"{report.environment['device']}, {platform.machine()}, {os.cpu_count()} cores, "
         f"{report.environment['threads']} thread(s)",

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from core.defenses.base import Batch, Defense, Moment, Published, Setting, State, fine_tuning
-from core.first_layer import first_layer, output_of, watch
+from core.first_layer import check_first_layer
 from core.models.base import Domain
-from core.models.classifier import Classifier, frozen
+from core.models.classifier import Classifier
 from core.projections import project, steepest, uniform_in_ball
 from core.values import StepSize, resolve_step_size
 
@@ -23,7 +22,10 @@ class YOPO(Defense):
 
     m times: a full pass at x + eta, which gives weight gradients and p = -dCE/df1 at the first layer's output f1; then
     n steps that descend <p, f1(x + eta)> in eta. One optimizer step is taken on the sum of the m weight gradients.
-    Between batches nothing is kept: eta starts anew.
+
+    The first layer is a convolution or a dense layer, so f1 is affine in eta: the gradient of <p, f1(x + eta)> is W'p
+    at every eta, and that is -dCE/dx of the full pass. So all n steps follow the one gradient that the full pass gives,
+    and the first layer need not be run again. Between batches nothing is kept: eta starts anew.
     """
 
     title: ClassVar[str] = "You only propagate once: inner steps through the first layer only"
@@ -42,29 +44,24 @@ class YOPO(Defense):
         return fine_tuning(domain, small=small, parameters=grey if domain == "grey28" else None)
 
     def check(self, model: Classifier, setting: Setting) -> None:
-        """Find the first layer, or say why there is none."""
+        """The images have to enter the network through one first layer."""
         x, _, _ = setting.images.batch(np.arange(2) % len(setting.images), model.mean.device)
-        first_layer(model, x)
+        check_first_layer(model, x)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """m times CE(x + eta)."""
         x, threat = batch.x, moment.threat
-        layer = first_layer(model, x[:2])
         step_size = resolve_step_size(self.step_size, eps=threat.eps, steps=self.layer_steps)
         x_adv = uniform_in_ball(x, threat, batch.rng.fork("start"))
         for _ in range(self.full_passes):
-            with watch(layer) as seen:
-                loss = moment.cross_entropy(model(x_adv), batch.y)
-            yield loss
-            p = -seen.gradient()
-            with frozen(model, evaluate=False):
-                for _ in range(self.layer_steps):
-                    x_adv = x_adv.detach().requires_grad_(True)
-                    hamiltonian = (p * output_of(model, layer, x_adv)).sum()
-                    grad = torch.autograd.grad(hamiltonian, x_adv)[0]
-                    x_adv = project(x_adv.detach() - step_size * steepest(grad, threat.norm), x, threat)
-            model.cost.first_layer += self.layer_steps * len(x)
+            x_adv = x_adv.detach().requires_grad_(True)
+            yield moment.cross_entropy(model(x_adv), batch.y)
+            if x_adv.grad is None:
+                raise RuntimeError("the loop has to go back before it asks for the next loss")
+            direction, x_adv = steepest(x_adv.grad, threat.norm), x_adv.detach()
+            for _ in range(self.layer_steps):
+                x_adv = project(x_adv + step_size * direction, x, threat)
 
     def adversarial_fb(self) -> int:
-        """m, beside m * n through the first layer."""
+        """m."""
         return self.full_passes

@@ -199,7 +199,6 @@ def test_counts_the_passes_of_the_formula(name, tmp_path, arrays):
     cost = report.cost.phases["training"]
     assert cost.fb == 3 * images * PASSES[name]
     assert spec.fb_per_example(0) == PASSES[name]
-    assert cost.first_layer == (3 * images * 2 * 2 if name == "yopo" else 0)
     assert cost.weight_backwards % images == 0
 
 

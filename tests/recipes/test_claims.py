@@ -21,7 +21,7 @@ def result(name: str, clean: float, robust: float, corruptions: float | None = N
         before_clean=Count.of(900, 1000), clean=Count.of(round(1000 * clean), 1000),
         attacks=(AttackAccuracy(name="pgd", eps=0.3, count=count),), robust=count, standard=None,
         corruptions_hou=corruptions, verdict="robust", stopped=None, selected_epoch=1, curves=(curve,), fb=1,
-        first_layer=0, seconds=1, machine="", torch="",
+        seconds=1, machine="", torch="",
     )  # fmt: skip
 
 
