@@ -23,7 +23,7 @@ Written by `python -m recipes results`; every number comes from `benchmarks/resu
 each title it says how many test images were attacked; an accuracy on 1,000 images has a 95% interval of at most 3.1
 points to either side, on 400 images of 4.9. "standard" is AutoAttack's standard version as this project implements it.
 FB counts forward and backward passes on one example in training. Seconds were measured on shared cores and are no
-benchmark.
+benchmark. Fine-tuning holds images out of its own training set; the clean checkpoint has seen them.
 """
 
 
