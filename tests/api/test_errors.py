@@ -34,7 +34,12 @@ def error(answer, status=422):
         ({}, {"eps": "big"}, "threat.eps", "valid number"),
         ({}, {"norm": "l7"}, "threat.norm", "'linf', 'l2' or 'l1'"),
         ({}, {"epochs": "0"}, "training.epochs", "greater than or equal to 1"),
-        ({"defense": {"name": "dra", "p": 2}}, {"defense": None}, "defense.p", "less than or equal to 1"),
+        (
+            {"defense": {"name": "dra", "attack": {"p": 2}}},
+            {"defense": None},
+            "defense.attack.p",
+            "less than or equal to 1",
+        ),
         ({"trainig": {}}, {}, "trainig", "there is no such field"),
         ({"training": {"optimizer": {"name": "adam", "lr": -1}}}, {}, "training.optimizer.lr", "greater than 0"),
         ({"training": {"schedule": "warm"}}, {}, "training.schedule", "slow-start-fast-decay"),

@@ -112,15 +112,23 @@ def test_a_broken_download_resumes(service, done):
 
 def test_artifacts_are_listed_and_downloaded(service, done):
     items = service.client.get(f"/jobs/{done}/artifacts").json()["items"]
-    assert [item["name"] for item in items] == ["checkpoint.pt", "checkpoint.safetensors", "images.parquet"]
-    answer = service.client.get(items[2]["href"])
-    assert hashlib.sha256(answer.content).hexdigest() == items[2]["sha256"]
-    assert len(answer.content) == items[2]["size"]
+    assert [item["name"] for item in items] == [
+        "checkpoint.pt",
+        "checkpoint.safetensors",
+        "curves.svg",
+        "embedding.json",
+        "embedding.svg",
+        "images.parquet",
+    ]
+    images = items[-1]
+    answer = service.client.get(images["href"])
+    assert hashlib.sha256(answer.content).hexdigest() == images["sha256"]
+    assert len(answer.content) == images["size"]
     table = parquet.read_table(io.BytesIO(answer.content))
     report = service.client.get(f"/jobs/{done}/report").json()
     assert table.num_rows == report["images"]["count"]
     assert sum(table["after_robust"].to_pylist()) == report["after"]["robust"]["correct"]
-    part = service.client.get(items[2]["href"], headers={"Range": "bytes=0-3"})
+    part = service.client.get(images["href"], headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, b"PAR1")
     missing = service.client.get(f"/jobs/{done}/artifacts/weights.exe")
     assert missing.status_code == 404

@@ -14,7 +14,7 @@ from core.models import ImageShape
 from core.outcome import ledger_path
 from core.prepared import Workdir
 from core.report import EpochCurve
-from core.run import run
+from core.run import _Run, run
 from core.selection import better, collapsed, out_of_patience
 from core.train import Trainer, TrainingState
 from tests.core.workdirs import make_workdir, save, small_data
@@ -105,6 +105,27 @@ def run_to_end(spec, workdir: Workdir, *stops: int):
     return run(spec, workdir, lambda _: None)
 
 
+def fine_tune(spec, workdir: Workdir, *stops: int):
+    """The run's own phases but for the evaluations, stopped and gone on with as often as asked.
+
+    Returns: the state, its cost, and the bytes of the checkpoint.
+    """
+    for polls in (*stops, 10**9):
+        stop = StopAfter(polls)
+        job = _Run(spec, workdir, stop.watch, stop)
+        with job.phase("validating"):
+            model = job.load()
+        try:
+            with job.phase("training"):
+                trained = job.train(model)
+        except Stopped:
+            assert polls < 10**9
+        else:
+            assert polls == 10**9, "it should have been stopped"
+    job.export(trained)
+    return trained.state, job.costs["training"], workdir.checkpoint("pt").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("defense", "changes"),
     [
@@ -118,15 +139,23 @@ def run_to_end(spec, workdir: Workdir, *stops: int):
 def test_resumes_bit_for_bit(defense, changes, tmp_path, arrays):
     """Stopped in the middle of an epoch, and again at an epoch's end: the same bytes come out."""
     prepared = prepare(tmp_path, arrays, defense, augment=["crop", "flip"], **changes)
-    whole = run_to_end(*prepared("whole"))
-    parts = run_to_end(*prepared("parts"), 3, 4, 6)
-    assert parts.output.files == whole.output.files
+    whole, whole_cost, whole_bytes = fine_tune(*prepared("whole"))
+    parts, parts_cost, parts_bytes = fine_tune(*prepared("parts"), 3, 4, 6)
+    assert parts_bytes == whole_bytes
     drop = {"seconds"}
-    assert [c.model_dump(exclude=drop) for c in parts.training.curves] == [
-        c.model_dump(exclude=drop) for c in whole.training.curves
+    assert [c.model_dump(exclude=drop) for c in parts.history()] == [
+        c.model_dump(exclude=drop) for c in whole.history()
     ]
-    assert parts.cost.phases["training"].fb == whole.cost.phases["training"].fb
+    assert parts_cost.fb == whole_cost.fb
+
+
+def test_a_whole_run_that_was_stopped_comes_to_the_same_report(tmp_path, arrays):
+    prepared = prepare(tmp_path, arrays, "aft")
+    whole = run_to_end(*prepared("whole"))
+    parts = run_to_end(*prepared("parts"), 3, 4)
+    assert parts.output == whole.output
     assert parts.after == whole.after
+    assert parts.cost.phases["training"].fb == whole.cost.phases["training"].fb
 
 
 def test_a_resumed_run_goes_on_instead_of_beginning_again(tmp_path, arrays):
@@ -194,9 +223,8 @@ PASSES = {
 @pytest.mark.parametrize("name", TRAINING)
 def test_counts_the_passes_of_the_formula(name, tmp_path, arrays):
     spec, workdir = prepare(tmp_path, arrays, name, eps_schedule={"name": "constant"})("run")
-    report = run(spec, workdir, lambda _: None)
-    images = report.training.train_images
-    cost = report.cost.phases["training"]
+    images = 400 - 20
+    _, cost, _ = fine_tune(spec, workdir)
     assert cost.fb == 3 * images * PASSES[name]
     assert spec.fb_per_example(0) == PASSES[name]
     assert cost.weight_backwards % images == 0
@@ -205,19 +233,18 @@ def test_counts_the_passes_of_the_formula(name, tmp_path, arrays):
 def test_a_strength_of_zero_costs_one_pass(tmp_path, arrays):
     """Hou's decay: the last third of this run trains on clean images only."""
     spec, workdir = prepare(tmp_path, arrays, "dra", eps_schedule={"name": "decay", "until": 2 / 3})("run")
-    report = run(spec, workdir, lambda _: None)
-    assert report.cost.phases["training"].fb == report.training.train_images * (4 + 4 + 1)
-    assert [curve.strength for curve in report.training.curves][-1] == 0
+    state, cost, _ = fine_tune(spec, workdir)
+    assert cost.fb == 380 * (4 + 4 + 1)
+    assert state.history()[-1].strength == 0
 
 
 def test_the_average_is_what_ships(tmp_path, arrays):
     spec, workdir = prepare(tmp_path, arrays, "natural", ema=0.9, select="last")("run")
-    report = run(spec, workdir, lambda _: None)
+    fine_tune(spec, workdir)
     saved = torch.load(workdir.saved_training()[0], weights_only=True)
     shipped = torch.load(workdir.checkpoint("pt"), weights_only=True)
     assert all(torch.equal(shipped[key], saved["average"]["net"][key]) for key in shipped)
     assert any(not torch.equal(shipped[key], saved["model"][key]) for key in shipped)
-    assert report.cost.phases["validation"].forwards > 0
 
 
 def test_clipping_bounds_each_step(tmp_path, arrays):
@@ -225,7 +252,7 @@ def test_clipping_bounds_each_step(tmp_path, arrays):
     sgd = {"name": "sgd", "lr": 0.5, "momentum": 0}
     changes = {"epochs": 1, "optimizer": sgd, "schedule": "constant", "clip_norm": 1e-3, "batch_size": 400}
     spec, workdir = prepare(tmp_path, arrays, "natural", **changes)("run")
-    run(spec, workdir, lambda _: None)
+    fine_tune(spec, workdir)
     shipped, before = torch.load(workdir.checkpoint("pt"), weights_only=True), fresh(BATCH_NORM)
     weights = [key for key in shipped if "running" not in key and "num_batches" not in key]
     moved = torch.cat([(shipped[key] - before[key]).flatten() for key in weights]).norm()
@@ -246,11 +273,11 @@ def test_a_collapse_ends_training_keeps_the_best_epoch_and_says_so(tmp_path, arr
         "model": {"architecture": "fmnist-cnn"},
         "defense": "fgsm-at",
         "threat": {"eps": 0.2},
-        "training": {"epochs": 12, "batch_size": 50, "held_out": 300, "optimizer": {"name": "adam", "lr": 2e-3},
+        "training": {"epochs": 12, "batch_size": 25, "held_out": 150, "optimizer": {"name": "muon", "lr": 0.01},
                      "schedule": "constant", "select": "last"},
         "evaluation": {"samples": 100, "diagnose": False},
     }  # fmt: skip
-    data = small_data(tmp_path / "data.npz", arrays, train=3000)
+    data = small_data(tmp_path / "data.npz", arrays, train=1500)
     resolved, workdir = make_workdir(tmp_path / "run", spec, example / "checkpoint.pt", data)
     report = run(resolved, workdir, lambda _: None)
     curves = report.training.curves
