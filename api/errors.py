@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import zip_longest
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -102,9 +103,10 @@ def field_path(location: Sequence[int | str], data: Any) -> str:
     """Dotted path as the user wrote it: without the tags that pydantic adds for the chosen kind of a union."""
     parts = []
     current = data
-    for part in location:
+    for part, following in zip_longest(location, location[1:]):
         if isinstance(current, dict):
-            if part not in current and part in (current.get("name"), current.get("kind")):
+            # where the user gave no name, the tag is one of its default
+            if part not in current and (part in (current.get("name"), current.get("kind")) or following in current):
                 continue
             current = current.get(part)
         elif isinstance(current, list | tuple) and isinstance(part, int) and part < len(current):
