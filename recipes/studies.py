@@ -129,9 +129,17 @@ def section(study: Study, findings: Findings) -> str:
 
 def page() -> str:
     """The whole page from the kept results; it says which studies have not been run to their end."""
-    found = [(study, kept(study)) for study in studies()]
-    parts = [section(study, findings) for study, findings in found if findings is not None]
-    missing = [f"- {study.title}" for study, findings in found if findings is None]
+    parts, missing = [_HEAD], []
+    for study in studies():
+        findings = kept(study)
+        if findings is not None:
+            parts.append(section(study, findings))
+            continue
+        so_far = [read(study.name, name, 0, None, study.standard) for name in study.recipes]
+        results = [result for result in so_far if result is not None]
+        missing.append(f"- {study.title}")
+        if results:
+            missing[-1] += f": {len(results)} of {len(so_far)} recipes so far\n\n{comparison(results)}\n"
     if missing:
         parts.append("## Not run to its end yet\n\n" + "\n".join(missing) + "\n")
-    return "\n".join([_HEAD, *parts])
+    return "\n".join(parts)
