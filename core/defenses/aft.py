@@ -8,9 +8,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from core.defenses.base import Batch, Defense, Moment, Published, State, fine_tuning
+from core.defenses.base import Batch, Defense, Moment, State
 from core.inner_attacks.pgd import InnerPGD
-from core.models.base import Domain
 from core.models.classifier import Classifier, frozen
 from core.values import StepSize
 
@@ -28,11 +27,6 @@ class AFT(Defense):
     name: Literal["aft"] = "aft"
     steps: int = Field(10, ge=1, le=1000, description="PGD steps for each training example (K).")
     step_size: StepSize = Field("2.5*eps/steps", description='PGD step, absolute or relative to eps ("eps/4").')
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """Ten epochs of Adam; the peak lr is ours, the paper gives none."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x_adv)."""

@@ -121,9 +121,12 @@ class Defense(Entry):
     norms: ClassVar[frozenset[Norm]] = frozenset({"linf", "l2", "l1"})
 
     @classmethod
-    @abstractmethod
     def published(cls, domain: Domain, *, small: bool) -> Published:
-        """The set-up of the paper for this kind of images; ``small`` networks take larger learning rates."""
+        """The set-up for this kind of images; ``small`` networks take larger learning rates.
+
+        ``fine_tuning`` for all that were published for training from scratch, and for ``aft``, whose it is.
+        """
+        return fine_tuning(domain, small=small)
 
     @abstractmethod
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:

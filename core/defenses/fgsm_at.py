@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from core.attacks.ascent import ascend
-from core.defenses.base import Batch, CraftIn, Defense, Moment, Published, State, fine_tuning
-from core.models.base import Domain
+from core.defenses.base import Batch, CraftIn, Defense, Moment, State
 from core.models.classifier import Classifier, frozen
 
 
@@ -25,11 +24,6 @@ class FGSMAT(Defense):
 
     name: Literal["fgsm-at"] = "fgsm-at"
     craft_in: CraftIn = Field("eval", description="Mode of BatchNorm and dropout while crafting.")
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x + eps * sign(grad CE))."""

@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from core.attacks.ascent import ascend
-from core.defenses.base import Batch, CraftIn, Defense, Moment, Published, State, fine_tuning
-from core.models.base import Domain
+from core.defenses.base import Batch, CraftIn, Defense, Moment, State
 from core.models.classifier import Classifier, frozen
 from core.values import StepSize, resolve_step_size
 
@@ -25,11 +24,6 @@ class IFGSMAT(Defense):
     steps: int = Field(10, ge=1, le=1000, description="Gradient steps for each training example (K).")
     step_size: StepSize = Field("2.5*eps/steps", description='Step, absolute or relative to eps ("eps/4").')
     craft_in: CraftIn = Field("eval", description="Mode of BatchNorm and dropout while crafting.")
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE of the last iterate."""

@@ -8,10 +8,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from core.defenses.base import Batch, CraftIn, Defense, Moment, Published, State, fine_tuning
+from core.defenses.base import Batch, CraftIn, Defense, Moment, State
 from core.inner_attacks.pgd import InnerPGD
 from core.losses import boost, doubt, kl_divergence
-from core.models.base import Domain
 from core.models.classifier import Classifier, frozen
 
 
@@ -29,11 +28,6 @@ class MART(Defense):
     beta: float = Field(5, ge=0, le=1000, description="Weight of the divergence.")
     attack: InnerPGD = Field(InnerPGD(), description="What crafts the training examples.")
     craft_in: CraftIn = Field("eval", description="Mode of BatchNorm and dropout while crafting.")
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """See the class; the gradient flows through the weight (1 - p_y(x)) too."""

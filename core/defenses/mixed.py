@@ -8,10 +8,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from core.defenses.base import Batch, CraftIn, Defense, Moment, Published, State, fine_tuning
+from core.defenses.base import Batch, CraftIn, Defense, Moment, State
 from core.defenses.rst import RST
 from core.inner_attacks.pgd import InnerPGD
-from core.models.base import Domain
 from core.models.classifier import Classifier
 
 
@@ -24,11 +23,6 @@ class Mixed(Defense):
     name: Literal["mixed"] = "mixed"
     attack: InnerPGD = Field(InnerPGD(), description="What crafts the training examples.")
     craft_in: CraftIn = Field("eval", description="Mode of BatchNorm and dropout while crafting.")
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x) + CE(x_adv)."""

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 from pydantic import Field
 from torch import Tensor
 
-from core.defenses.base import Batch, CraftIn, Defense, Moment, Published, State, fine_tuning
+from core.defenses.base import Batch, CraftIn, Defense, Moment, State
 from core.inner_attacks.base import InnerAttack
 from core.inner_attacks.dra import InnerDRA
 from core.inner_attacks.pgd import InnerPGD
-from core.models.base import Domain
 from core.models.classifier import Classifier, frozen
 from core.registry import one_of
 
@@ -34,11 +33,6 @@ class PGDAT(Defense):
     name: Literal["pgd-at"] = "pgd-at"
     attack: AnyInner = Field(InnerPGD(), description="What crafts the training examples.")
     craft_in: CraftIn = Field("eval", description="Mode of BatchNorm and dropout while crafting.")
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x_adv)."""

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 from pydantic import Field
 from torch import Tensor
 
-from core.defenses.base import Batch, CraftIn, Defense, Moment, Published, State, fine_tuning
+from core.defenses.base import Batch, CraftIn, Defense, Moment, State
 from core.inner_attacks.base import InnerAttack
 from core.inner_attacks.dra import InnerDRA
 from core.inner_attacks.kl_pgd import KLPGD
 from core.losses import kl_divergence
-from core.models.base import Domain
 from core.models.classifier import Classifier, frozen
 from core.registry import one_of
 
@@ -36,11 +35,6 @@ class TRADES(Defense):
     beta: float = Field(6, ge=0, le=1000, description="Weight of the divergence: 1 / lambda of the paper.")
     attack: AnyInner = Field(KLPGD(), description="What crafts the training examples.")
     craft_in: CraftIn = Field("eval", description="Mode of BatchNorm and dropout while crafting.")
-
-    @classmethod
-    def published(cls, domain: Domain, *, small: bool) -> Published:
-        """As fine-tuning."""
-        return fine_tuning(domain, small=small)
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x) + beta * KL(p(x), p(x_adv)), both predictions made by the network in train mode."""
