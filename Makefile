@@ -33,8 +33,9 @@ demo: install
 serve: install
 	@$(BIN)/temperd serve
 
+# One thread a process, one process a core: torch's own threads would fight over the cores.
 test: install
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: install
 	@$(BIN)/ruff check .
