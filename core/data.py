@@ -58,10 +58,13 @@ def load_split(workdir: Workdir, split: str) -> ImageSet:
 
 
 def sample(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """``count`` images drawn by the seed, in the order of their ids; all, if there are no more."""
+    """``count`` images drawn by the seed, in the order of their ids; all, if there are no more.
+
+    A larger count draws the same images and more.
+    """
     if count >= len(images):
         return images
-    drawn = np.random.default_rng(derive_seed(seed, "sample")).choice(len(images), count, replace=False)
+    drawn = np.random.default_rng(derive_seed(seed, "sample")).permutation(len(images))[:count]
     return images.choose(np.sort(drawn))
 
 

@@ -112,7 +112,13 @@ class EvaluationSpec(_Part):
     """How robustness is measured, before and after."""
 
     suite: SuiteName = Field("quick", description="A named list of attacks.")
-    samples: int = Field(1000, ge=1, le=1_000_000, description="Test images to evaluate; all, if there are fewer.")
+    samples: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Test images to evaluate; all, if there are fewer. Every job with the same data takes the same "
+        "ones, and a larger number takes them and more.",
+    )
     batch_size: int | None = Field(
         None, ge=1, le=65_536, description="Images in a batch; results do not depend on it. Chosen by device if null."
     )

@@ -90,9 +90,9 @@ def results(
     for name in names or known:
         if name not in known:
             raise RecipeError(f"unknown study {name!r}; known: {', '.join(known)}")
-        run_study(known[name], _bench(home, datasets))
+        findings = run_study(known[name], _bench(home, datasets))
         PAGE.write_text(page())
-        typer.echo(f"{name}: written to {PAGE.name}")
+        typer.echo(f"{name}: {'written' if findings else 'what there is of it is written'} to {PAGE.name}")
 
 
 def _bench(home: Path, datasets: Path) -> Bench:

@@ -111,8 +111,9 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    """``merge``, but a recipe's notes come after those that it inherits."""
-    return {**merge(base, content), "notes": [*base.get("notes", ()), *content.get("notes", ())]}
+    """``merge``, but a recipe's notes come after those that it inherits, each once."""
+    notes = dict.fromkeys([*base.get("notes", ()), *content.get("notes", ())])
+    return {**merge(base, content), "notes": list(notes)}
 
 
 def _sentence(what: str, error: ValidationError) -> str:

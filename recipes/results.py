@@ -6,14 +6,17 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.report import Count, EpochCurve, Side
-from recipes.catalog import PublishedRow, RecipeError, load
-from recipes.runner import Bench, Ran, evaluate, run_recipe
+from core.report import EpochCurve, Report
+from core.spec import TrainingSpec
+from recipes.catalog import RecipeError, load
+from recipes.correct import Correct, Mask, SideMasks
+from recipes.runner import ROOT, Bench, Ran, evaluate, run_recipe
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
@@ -37,47 +40,58 @@ def identity(name: str, seed: int = 0) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-class AttackAccuracy(BaseModel):
-    """Accuracy under one attack of the recipe's own suite."""
+class UnderAttack(BaseModel):
+    """One attack of the recipe's own suite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    params: dict[str, Any]
     eps: float
-    count: Count
+    correct: Correct
 
 
 class Result(BaseModel):
-    """One recipe, one seed. ``standard`` is null if it was not asked for."""
+    """One recipe, one seed. ``samples``: the test images asked for. ``standard`` is null if it was not asked for.
+
+    ``commit``: of this repository when it ran. ``choosing_fb``: spent on choosing the epoch, beside ``fb``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str
     title: str
-    method: str | None
     defense: str
+    optimizer: str
     seed: int
     spec_sha256: str
-    published: tuple[PublishedRow, ...]
-    before_clean: Count
-    clean: Count
-    attacks: tuple[AttackAccuracy, ...]
-    robust: Count
-    standard: Count | None
+    commit: str | None
+    samples: int
+    images_sha256: str
+    before_clean: Correct
+    clean: Correct
+    attacks: tuple[UnderAttack, ...]
+    robust: Correct
+    standard: Correct | None
     corruptions_hou: float | None
     verdict: str
     stopped: str | None
     selected_epoch: int
     curves: tuple[EpochCurve, ...]
     fb: int
+    choosing_fb: int
     seconds: float
     machine: str
     torch: str
 
     @property
-    def strongest(self) -> Count:
+    def strongest(self) -> Correct:
         """The worst case of the strongest suite that it went through."""
         return self.standard or self.robust
+
+    def under(self, name: str, eps: float) -> Correct:
+        """What is left under an attack of its suite."""
+        return next(a.correct for a in self.attacks if a.name == name and abs(a.eps - eps) < 1e-9)
 
 
 def obtain(
@@ -92,47 +106,75 @@ def obtain(
     ran = run_recipe(name, bench, seed=seed, checkpoint=checkpoint)
     if ran.report.after is None:
         raise RecipeError(f"recipe {name!r} trains nothing, so there is nothing to compare")
-    side = evaluate(ran, ran.report.suite, samples, bench).before if samples else ran.report.after
-    strong = evaluate(ran, "standard", standard, bench).before.robust if standard else None
-    return _result(ran, side, strong)
+    measured = evaluate(ran, ran.report.suite, samples, bench) if samples else ran
+    strong = evaluate(ran, "standard", standard, bench) if standard else None
+    return _result(ran, measured, _masks(strong, "before").robust if strong else None)
 
 
-def _result(ran: Ran, side: Side, standard: Count | None) -> Result:
-    report, training = ran.report, ran.report.training
-    cost = report.cost.phases["training"]
+def _masks(ran: Ran, side: str) -> SideMasks:
+    return SideMasks(ran.workdir.output / "images.parquet", side)
+
+
+def _result(ran: Ran, measured: Ran, standard: Mask | None) -> Result:
+    report, training, spec = ran.report, ran.report.training, ran.report.spec
+    side, masks = measured.report.before, _masks(measured, "before")
+    if measured is ran and report.after is not None:
+        side, masks = report.after, _masks(ran, "after")
+    cost, validation = report.cost.phases["training"], report.cost.phases.get("validation")
+    attacks = (
+        UnderAttack(name=a.name, params=a.params, eps=a.threat.eps, correct=Correct.of(masks.under(number, a)))
+        for number, a in enumerate(side.attacks, 1)
+    )
     return Result(
         recipe=ran.recipe.name,
         title=ran.recipe.title,
-        method=ran.recipe.method,
-        defense=report.spec.defense.name,
+        defense=spec.defense.name,
+        optimizer=_optimizer(spec.training) if spec.training else "",
         seed=ran.seed,
         spec_sha256=identity(ran.recipe.name, ran.seed),
-        published=ran.recipe.published,
-        before_clean=report.before.clean,
-        clean=side.clean,
-        attacks=tuple(
-            AttackAccuracy(name=a.name, eps=a.threat.eps, count=Count.of(a.correct, a.total)) for a in side.attacks
-        ),
-        robust=side.robust,
-        standard=standard,
+        commit=_commit(),
+        samples=measured.report.spec.evaluation.samples,
+        images_sha256=measured.report.images.ids_sha256,
+        before_clean=Correct.of(_masks(ran, "before").clean),
+        clean=Correct.of(masks.clean),
+        attacks=tuple(attacks),
+        robust=Correct.of(masks.robust),
+        standard=Correct.of(standard) if standard is not None else None,
         corruptions_hou=side.corruptions.mean_hou if side.corruptions else None,
         verdict=report.verdict.kind,
         stopped=training.stopped if training else None,
         selected_epoch=training.selected_epoch if training else 0,
         curves=training.curves if training else (),
         fb=cost.fb,
+        choosing_fb=validation.fb if validation else 0,
         seconds=cost.seconds,
-        machine=f"{report.environment['device']}, {platform.machine()}, {os.cpu_count()} cores, "
-        f"{report.environment['threads']} thread(s)",
+        machine=_machine(report),
         torch=report.environment["torch"],
     )
+
+
+def _optimizer(training: TrainingSpec) -> str:
+    return f"{training.optimizer.name} {training.optimizer.lr:g}, {training.schedule.name}"
+
+
+def _machine(report: Report) -> str:
+    environment = report.environment
+    return f"{environment['device']}, {platform.machine()}, {os.cpu_count()} cores, {environment['threads']} thread(s)"
+
+
+def _commit() -> str | None:
+    """None outside a checkout of the repository."""
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT)  # noqa: S607
+    return asked.stdout.strip() or None
 
 
 def keep(result: Result, study: str) -> Path:
     """Write it where results are kept."""
     path = kept_path(study, result.recipe, result.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(result.model_dump_json(indent=1) + "\n")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(result.model_dump_json(indent=1) + "\n")
+    temporary.replace(path)
     return path
 
 
@@ -143,10 +185,13 @@ def kept_path(study: str, recipe: str, seed: int) -> Path:
 
 def read(study: str, recipe: str, seed: int, samples: int | None, standard: int | None) -> Result | None:
     """A kept result; None if there is none, if the recipe has changed since, or if it saw other numbers of images."""
-    path = kept_path(study, recipe, seed)
-    if not path.exists():
+    try:
+        result = Result.model_validate_json(kept_path(study, recipe, seed).read_bytes())
+    except (FileNotFoundError, ValidationError):  # missing, or written by another version: made again
         return None
-    result = Result.model_validate_json(path.read_bytes())
-    as_asked = standard is None or (result.standard is not None and result.standard.total == standard)
-    as_asked &= samples is None or result.clean.total == samples
-    return result if as_asked and result.spec_sha256 == identity(recipe, seed) else None
+    asked = samples or load(recipe).resolve().evaluation.samples
+    if result.spec_sha256 != identity(recipe, seed) or result.samples != asked:
+        return None
+    if standard is None:
+        return result.model_copy(update={"standard": None})
+    return result if result.standard is not None and result.standard.total == standard else None

@@ -67,8 +67,8 @@ def run_recipe(name: str, bench: Bench, *, seed: int = 0, checkpoint: Path | Non
     return _run(recipe, spec, checkpoint, bench)
 
 
-def evaluate(ran: Ran, suite: str, samples: int, bench: Bench) -> Report:
-    """The hardened checkpoint of a run under a suite, on images drawn by seed 0."""
+def evaluate(ran: Ran, suite: str, samples: int, bench: Bench) -> Ran:
+    """The hardened checkpoint of a run under a suite."""
     content = {
         **ran.report.spec.model_dump(mode="json", exclude={"training"}),
         "defense": "none",
@@ -76,7 +76,7 @@ def evaluate(ran: Ran, suite: str, samples: int, bench: Bench) -> Report:
         "seed": 0,
     }
     content["model"]["weights"] = "uploaded"
-    return _run(ran.recipe, JobSpec.model_validate(content), ran.workdir.checkpoint("pt"), bench).report
+    return _run(ran.recipe, JobSpec.model_validate(content), ran.workdir.checkpoint("pt"), bench)
 
 
 def _run(recipe: Recipe, spec: JobSpec, checkpoint: Path | None, bench: Bench) -> Ran:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.errors import RunError
 from recipes.claims import CLAIMS
 from recipes.results import Result, keep, obtain, read
 from recipes.runner import Bench
@@ -21,9 +22,15 @@ _HEAD = """# Results
 
 Written by `python -m recipes results`; every number comes from `benchmarks/results/`, every run from a recipe. Under
 each title it says how many test images were attacked; an accuracy on 1,000 images has a 95% interval of at most 3.1
-points to either side, on 400 images of 4.9. "standard" is AutoAttack's standard version as this project implements it.
-FB counts forward and backward passes on one example in training. Seconds were measured on shared cores and are no
-benchmark. Fine-tuning holds images out of its own training set; the clean checkpoint has seen them.
+points to either side, on 400 images of 4.9. All networks of a study meet the same images, and the 400 are among the
+1,000. "standard" is AutoAttack's standard version as this project implements it. FB counts forward and backward
+passes on one example in training; "choosing FB" those that choose among the epochs by held-out images, which are
+beside the budget. Seconds were measured on shared cores and are no benchmark. Fine-tuning holds images out of its own
+training set; the clean checkpoint has seen them.
+
+What the papers claim **holds** or **does not hold** here if the difference on the same test images is beyond chance
+(McNemar's exact test, 95%), and is **undecided** otherwise. That knows the chance in the draw of the images; how much
+another seed of the training changes is measured only where seeds are named.
 """
 
 
@@ -69,47 +76,51 @@ class Findings:
 
 def kept(study: Study) -> Findings | None:
     """The findings from the kept results alone; None if one is missing."""
+    results = _read_all(study.name, [(name, 0) for name in study.recipes], None, study.standard)
+    if results is None or study.repeat is None:
+        return Findings(results) if results is not None else None
+    again = []
+    for name in _best(study.repeat, results):
+        seeds = _read_all(
+            f"{study.name}-seeds", [(name, seed) for seed in study.repeat.seeds], study.repeat.samples, None
+        )
+        if seeds is None:
+            return None
+        again.append(seeds)
+    return Findings(results, tuple(again))
 
-    def look(recipe: str, seed: int, samples: int | None, standard: int | None, folder: str) -> Result:
-        result = read(folder, recipe, seed, samples, standard)
-        if result is None:
-            raise LookupError(recipe)
-        return result
 
+def run_study(study: Study, bench: Bench) -> Findings | None:
+    """Run what is missing, and keep it; None if a recipe failed, which is told and keeps no other from running."""
+    for name in study.recipes:
+        _make(study.name, name, 0, None, study.standard, bench)
+    results = _read_all(study.name, [(name, 0) for name in study.recipes], None, study.standard)
+    if results is not None and study.repeat is not None:
+        for name in _best(study.repeat, results):
+            for seed in study.repeat.seeds:
+                _make(f"{study.name}-seeds", name, seed, study.repeat.samples, None, bench)
+    return kept(study)
+
+
+def _best(repeat: Repeat, results: Sequence[Result]) -> list[str]:
+    ordered = sorted(results, key=lambda result: result.strongest.accuracy, reverse=True)
+    return [result.recipe for result in ordered[: repeat.best]]
+
+
+def _read_all(
+    folder: str, runs: Sequence[tuple[str, int]], samples: int | None, standard: int | None
+) -> tuple[Result, ...] | None:
+    found = [read(folder, name, seed, samples, standard) for name, seed in runs]
+    return tuple(result for result in found if result is not None) if None not in found else None
+
+
+def _make(folder: str, name: str, seed: int, samples: int | None, standard: int | None, bench: Bench) -> None:
+    if read(folder, name, seed, samples, standard) is not None:
+        return
     try:
-        return _gather(study, look)
-    except LookupError:
-        return None
-
-
-def run_study(study: Study, bench: Bench) -> Findings:
-    """Run what is missing, and keep it."""
-
-    def make(recipe: str, seed: int, samples: int | None, standard: int | None, folder: str) -> Result:
-        result = read(folder, recipe, seed, samples, standard)
-        if result is None:
-            result = obtain(recipe, bench, seed=seed, samples=samples, standard=standard)
-            keep(result, folder)
-        return result
-
-    return _gather(study, make)
-
-
-Obtain = Callable[[str, int, int | None, int | None, str], Result]
-
-
-def _gather(study: Study, obtain: Obtain) -> Findings:
-    results = tuple(obtain(name, 0, None, study.standard, study.name) for name in study.recipes)
-    if study.repeat is None:
-        return Findings(results)
-    repeat, folder = study.repeat, f"{study.name}-seeds"
-    best = sorted(results, key=lambda result: result.strongest.accuracy, reverse=True)[: repeat.best]
-    return Findings(
-        results,
-        tuple(
-            tuple(obtain(result.recipe, seed, repeat.samples, None, folder) for seed in repeat.seeds) for result in best
-        ),
-    )
+        keep(obtain(name, bench, seed=seed, samples=samples, standard=standard), folder)
+    except RunError as error:
+        bench.tell(f"{name}, seed {seed}, failed: {error.code}: {error.detail}")
 
 
 def section(study: Study, findings: Findings) -> str:
@@ -117,8 +128,9 @@ def section(study: Study, findings: Findings) -> str:
     parts = [f"## {study.title}", study.text.strip(), comparison(findings.results, curves=study.curves)]
     if study.repeat:
         parts += [
-            f"The {study.repeat.best} best with {len(study.repeat.seeds)} seeds each, under the recipe's own suite on "
-            f"{study.repeat.samples:,} test images:",
+            f"The {study.repeat.best} best by seed 0, trained again with seeds "
+            f"{', '.join(map(str, study.repeat.seeds))}, under the recipe's own suite on {study.repeat.samples:,} test "
+            "images:",
             repeated(findings.repeated),
         ]
     claims = [claim(findings.results) for claim in CLAIMS.get(study.name, ())]
@@ -139,7 +151,8 @@ def page() -> str:
         results = [result for result in so_far if result is not None]
         missing.append(f"- {study.title}")
         if results:
-            missing[-1] += f": {len(results)} of {len(so_far)} recipes so far\n\n{comparison(results)}\n"
+            table = comparison(results, curves=study.curves)
+            missing[-1] += f": {len(results)} of {len(so_far)} recipes so far. {study.text}\n{table}\n"
     if missing:
         parts.append("## Not run to its end yet\n\n" + "\n".join(missing) + "\n")
     return "\n".join(parts)

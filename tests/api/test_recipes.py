@@ -46,7 +46,7 @@ def test_a_recipe_runs_with_overrides_and_own_data(service, example, data):
 
 
 def test_a_job_from_scratch_needs_no_checkpoint(service, data):
-    body = {"recipe": "fashion-mnist-cpu/clean", **SMALL}
+    body = {"recipe": "fashion-mnist-cpu/clean", **SMALL, "training": {**SMALL["training"], "epochs": 6}}
     with data.open("rb") as file:
         answer = service.client.post("/jobs", data={"spec": json.dumps(body)}, files={"data": file})
     job = answer.raise_for_status().json()["id"]
@@ -55,7 +55,7 @@ def test_a_job_from_scratch_needs_no_checkpoint(service, data):
     assert ended["checkpoint"] is None
     report = service.client.get(f"/jobs/{job}/report").json()
     assert report["before"]["clean"]["accuracy"] < 0.4
-    assert report["after"]["clean"]["accuracy"] > report["before"]["clean"]["accuracy"]
+    assert report["after"]["clean"]["accuracy"] > report["before"]["clean"]["accuracy"] + 0.2
     assert "Trained from scratch: the model before hardening has random weights." in report["notes"]
     assert service.client.get(f"/jobs/{job}/checkpoint").status_code == 200
     assert service.client.delete(f"/jobs/{job}").status_code in (200, 204)

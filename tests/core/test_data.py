@@ -33,6 +33,7 @@ def test_the_sample_is_frozen_by_the_seed():
     assert np.array_equal(drawn.ids, sample(everything, 30, seed=0).ids)
     assert sample(everything, 100, 0) is everything
     assert drawn.ids_sha256() != sample(everything, 30, seed=1).ids_sha256()
+    assert set(drawn.ids) < set(sample(everything, 31, seed=0).ids), "one more image, not other ones"
 
 
 def test_every_image_once_an_epoch_in_another_order():
