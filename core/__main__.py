@@ -29,9 +29,8 @@ def main(arguments: list[str]) -> int:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    import torch  # after the signal handler, so that a stop during this slow import is not lost
-
-    from core.errors import OutOfMemoryError, RunError, Stopped
+    # torch comes with these: after the signal handler, so that a stop during its slow import is not lost
+    from core.errors import OutOfMemoryError, RunError, Stopped, is_out_of_memory
     from core.prepared import Workdir
     from core.run import run
     from core.spec import JobSpec
@@ -57,10 +56,11 @@ def main(arguments: list[str]) -> int:
         return EXIT_STOPPED
     except RunError as error:
         return fail(error)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return fail(OutOfMemoryError(f"out of memory: {error}", "lower training.batch_size and evaluation.batch_size"))
     except Exception as error:  # noqa: BLE001 - the boundary of the process: whatever it was, the parent must hear of it
         traceback.print_exc()
+        if is_out_of_memory(error):
+            hint = "lower training.batch_size and evaluation.batch_size"
+            return fail(OutOfMemoryError(f"out of memory: {error}", hint))
         return fail(
             RunError(f"an unexpected {type(error).__name__}", "a fault of the service; its log has the details")
         )

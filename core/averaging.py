@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from core.data import ImageSet, chunks, some
+from core.data import ImageSet, some
 from core.models.classifier import Classifier
 
 _STATISTICS_IMAGES = 2000
@@ -44,18 +46,21 @@ class WeightAverage:
         if not norms:
             return
         momenta = [module.momentum for module in norms]
+        before = [copy.deepcopy(module.state_dict()) for module in norms]
         self.model.eval()
         for module in norms:
             module.reset_running_stats()
             module.momentum = None  # a plain mean over all batches
             module.train()
         rows = some(images, _STATISTICS_IMAGES, seed=0)
-        for piece in chunks(rows, _STATISTICS_BATCH):
-            if len(piece) > 1 or len(rows) == 1:  # BatchNorm cannot take the statistics of one image
-                self.model(images.batch(piece, self.model.mean.device)[0])
-        for module, momentum in zip(norms, momenta, strict=True):
+        # pieces as equal as can be, since each counts the same
+        for piece in np.array_split(rows, math.ceil(len(rows) / _STATISTICS_BATCH)):
+            self.model(images.batch(piece, self.model.mean.device)[0])
+        for module, momentum, old in zip(norms, momenta, before, strict=True):
             module.momentum = momentum
             module.eval()
+            if module.num_batches_tracked == 0:  # of an auxiliary head, which runs in training only
+                module.load_state_dict(old)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, statistics and the number of steps."""

@@ -73,3 +73,9 @@ class OutOfMemoryError(RunError):
 
 class Stopped(Exception):  # noqa: N818 - not an error: the caller asked for it and the state is saved
     """Raised after the state was saved because ``should_stop`` said so."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on the GPU or on the CPU, where torch has no class for it."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from core.augmentation import canvas_padding
 from core.data import ImageSet, hold_out, load_split, sample
 from core.defenses.base import Setting
-from core.errors import DataMismatchError, RunError, UnsupportedError
+from core.errors import DataMismatchError, RunError, UnsupportedError, is_out_of_memory
 from core.evaluate import Bench
 from core.export import load_weights
 from core.matching import KeyMatch, count_classes, find_tensor, match_keys
@@ -57,8 +58,8 @@ class Inputs:
         """What a defense may want to know before it starts; None if nothing trains."""
         if self.spec.training is None or self.train is None:
             return None
-        padding = canvas_padding(self.spec.training.augment)
-        return Setting(self.train, self.image, self.num_classes, self.spec.training.batch_size, padding)
+        training = self.spec.training
+        return Setting(self.train, self.image, self.num_classes, training.batch_size, training.augment)
 
     @property
     def chance(self) -> float:
@@ -84,15 +85,33 @@ class Inputs:
     def _try_two_images(self, model: Classifier) -> None:
         """A pass over two images, to find before any work that the architecture cannot take their size."""
         x, _, _ = self.images.batch(np.arange(min(2, len(self.images))), self.device)
+        with frozen(model), self._refused():
+            model(x)
+
+    def try_training(self) -> None:
+        """As ``uploaded`` tries, but in train mode: auxiliary heads run, and BatchNorm needs more than one value.
+
+        Raises: DataMismatchError if training would fail on batches of this size.
+        """
+        if self.spec.training is None or self.train is None:
+            return
+        count = min(2, self.spec.training.batch_size, len(self.train))
+        x, _, _ = self.train.batch(np.arange(count), self.device)
+        with self._refused(f" in batches of {count} while it trains" if count == 1 else " while it trains"):
+            self.build().train()(x)
+
+    @contextmanager
+    def _refused(self, when: str = "") -> Iterator[None]:
         try:
-            with frozen(model), torch.no_grad():
-                model(x)
-        except torch.OutOfMemoryError:
-            raise
+            with torch.no_grad():
+                yield
         except (RuntimeError, AssertionError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             raise DataMismatchError(
-                f"{self.spec.model.architecture.name} cannot take images of {self.image}: {error}",
-                "check model.architecture, and the size of the images (data.resize, data.crop for image folders)",
+                f"{self.spec.model.architecture.name} cannot take images of {self.image}{when}: {error}",
+                "check model.architecture, the size of the images (data.resize, data.crop for image folders) and "
+                "training.batch_size",
             ) from error
 
     def notes(self) -> list[str]:

@@ -118,6 +118,17 @@ def steepest(grad: Tensor, norm: str) -> Tensor:
     return sparse_sign(scaled, torch.full((len(grad),), _L1_SHARE, device=grad.device))
 
 
+def ascent_step(x_adv: Tensor, grad: Tensor, x: Tensor, threat: ThreatModel, step_size: float) -> Tensor:
+    """project(x_adv + step_size * steepest(grad)).
+
+    l1: pixels that stand already at the side of the box where the gradient pushes them take no part, or a step would be
+    spent on them.
+    """
+    if threat.norm == "l1":
+        grad = torch.where(room_towards(grad, x_adv) > 0, grad, 0.0)
+    return project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
+
+
 def sparse_sign(grad: Tensor, share: Tensor) -> Tensor:
     """Sign of each image's largest coordinates, a ``share`` (n,) of all, with unit l1 norm."""
     size = grad.abs().flatten(1)

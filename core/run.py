@@ -105,6 +105,7 @@ class _Run:
         )
         model = self.inputs.uploaded(self.workdir)
         if self.inputs.setting is not None:
+            self.inputs.try_training()
             self.spec.defense.check(model, self.inputs.setting)
         return model
 

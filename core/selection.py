@@ -9,6 +9,7 @@ from core.report import EpochCurve
 _FELL_TO = 0.5  # of the best held-out robust accuracy so far
 _WAS_AT_LEAST = 0.1
 _FGSM_ABOVE = 0.2  # accuracy under one step, above that under ten
+_IMAGES = 10  # that each of the two differences is made of at least: of very few images, some fall by chance
 
 
 def better(candidate: EpochCurve, best: EpochCurve | None, select: str) -> bool:
@@ -24,18 +25,20 @@ def better(candidate: EpochCurve, best: EpochCurve | None, select: str) -> bool:
     )
 
 
-def collapsed(candidate: EpochCurve, earlier: Sequence[EpochCurve]) -> bool:
+def collapsed(candidate: EpochCurve, earlier: Sequence[EpochCurve], *, held_out: int) -> bool:
     """Catastrophic overfitting, Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.2.
 
     Accuracy under PGD-10 fell to less than half of what it was, while one step of FGSM finds much less than ten steps
     do, and the adversary of training is no weaker than it was at the best: a schedule that ends on clean images is
-    meant to lose robustness.
+    meant to lose robustness. ``held_out``: how many images the accuracies are of.
     """
     best = max(earlier, key=lambda curve: curve.held_out_robust, default=None)
     if best is None or best.held_out_robust < _WAS_AT_LEAST or candidate.strength < best.strength:
         return False
-    fell = candidate.held_out_robust < _FELL_TO * best.held_out_robust
-    return fell and candidate.held_out_fgsm > candidate.held_out_robust + _FGSM_ABOVE
+    fell = best.held_out_robust - candidate.held_out_robust
+    gap = candidate.held_out_fgsm - candidate.held_out_robust
+    beyond_chance = min(fell, gap) * held_out >= _IMAGES
+    return beyond_chance and candidate.held_out_robust < _FELL_TO * best.held_out_robust and gap > _FGSM_ABOVE
 
 
 def out_of_patience(curves: Sequence[EpochCurve], patience: int | None) -> bool:

@@ -17,7 +17,7 @@ from core.cost import Cost
 from core.data import Ids, ImageSet, epoch_batches, sample
 from core.defenses.base import Batch, Moment, Setting
 from core.errors import BadLogitsError, DivergedError, Stopped
-from core.models.classifier import Classifier
+from core.models.classifier import Classifier, do_nothing
 from core.prepared import Workdir
 from core.report import EpochCurve
 from core.rng import Rng, derive_seed
@@ -66,12 +66,11 @@ class Trainer:
         while state.epoch < epochs and state.stopped is None:
             started, cost = time.monotonic(), self.model.cost.copy()
             batches = epoch_batches(len(self._images), self.training.batch_size, self.spec.seed, state.epoch)
-            moment, lr = self._moment(state.epoch), 0.0
             self.model.train()
             for step in range(state.step, len(batches)):
                 batch = self._batch(batches[step], state.epoch)
                 moment = self._moment(state.epoch + step / len(batches))
-                lr = self._set_lr(running.optimizer, moment)
+                self._set_lr(running.optimizer, state.epoch + (step + 0.5) / len(batches))
                 torch.manual_seed(derive_seed(self.spec.seed, "dropout", state.epoch, step))
                 self.model.mixed_precision = self.training.mixed_precision
                 try:
@@ -88,20 +87,19 @@ class Trainer:
                 self.on_progress((state.epoch + state.step / len(batches)) / epochs, state.epoch)
                 due = time.monotonic() - last_save > self.save_seconds
                 stop = self.should_stop()
-                if (due or stop) and state.step < len(batches):
+                if due or stop:
                     cost = self._account(state, cost, started)
                     started = last_save = time.monotonic()
                     self._save(running)
                     if stop:
                         raise Stopped
             self._account(state, cost, started)
-            curve = self._validate(running, lr, moment.strength)
-            self._choose(running, curve)
+            self._choose(running, self._validate(running, len(batches)))
             state.next_epoch()
             self.last_good = Trained(state, running.best)
             last_save = time.monotonic()
             # the event first: told twice after a crash is better than never
-            self.on_event({"type": "epoch", **curve.model_dump()})
+            self.on_event({"type": "epoch", **state.curves[-1]})
             self._save(running)
             if self.should_stop():
                 raise Stopped
@@ -134,12 +132,14 @@ class Trainer:
         threat = self.spec.threat.model_copy(update={"eps": self.spec.threat.eps * strength})
         return Moment(epoch, self.spec.epochs, threat, strength, self.training.label_smoothing)
 
-    def _set_lr(self, optimizer: torch.optim.Optimizer, moment: Moment) -> float:
+    def _lr(self, epoch: float) -> float:
         passes = self.spec.defense.passes  # schedules count passes over the data, as the papers do
-        lr = self.training.optimizer.lr * self.training.schedule.factor(moment.epoch * passes, moment.epochs * passes)
+        return self.training.optimizer.lr * self.training.schedule.factor(epoch * passes, self.spec.epochs * passes)
+
+    def _set_lr(self, optimizer: torch.optim.Optimizer, epoch: float) -> None:
+        """The rate in the middle of a step: at their very start some schedules are zero."""
         for group in optimizer.param_groups:
-            group["lr"] = lr
-        return lr
+            group["lr"] = self._lr(epoch)
 
     def _backward(self, loss: Tensor, state: TrainingState, count: int) -> None:
         value = loss.item()
@@ -158,7 +158,8 @@ class Trainer:
         if running.average:
             running.average.update(self.model)
 
-    def _validate(self, running: Running, lr: float, strength: float) -> EpochCurve:
+    def _validate(self, running: Running, steps: int) -> EpochCurve:
+        """The curve of an epoch of so many steps; asked to stop meanwhile, it saves the state before it."""
         state, started, cost = running.state, time.monotonic(), self.model.cost.copy()
         validation = Validation(
             probe=sample(self._images, len(self.held_out), self.spec.seed),
@@ -169,29 +170,40 @@ class Trainer:
             device=self.device,
             threat=self.spec.threat,
         )
-        if running.average:
-            running.average.settle(self._images)
+        shipping = running.shipping
+        shipping.on_forward = self._stop_if_asked
         try:
-            accuracies = validation.measure(running.shipping)
+            if running.average:
+                running.average.settle(self._images)
+            accuracies = validation.measure(shipping)
         except BadLogitsError as error:
             raise _diverged("the model's logits became NaN or infinite", state) from error
+        except Stopped:
+            self._save(running)
+            raise
+        finally:
+            shipping.on_forward = do_nothing
         _add(state.validation_cost, self.model.cost - cost)
         state.validation_seconds += time.monotonic() - started
         return EpochCurve(
             epoch=state.epoch + 1,
-            lr=lr,
+            lr=self._lr(state.epoch + 1 - 0.5 / steps),
             train_loss=state.loss_sum / max(1, state.loss_count),
-            strength=strength,
+            strength=self._moment(state.epoch + (steps - 1) / steps).strength,
             seconds=state.seconds,
             **accuracies,
         )
+
+    def _stop_if_asked(self) -> None:
+        if self.should_stop():
+            raise Stopped
 
     def _choose(self, running: Running, curve: EpochCurve) -> None:
         """Keep this epoch's weights if they are the best so far, and see whether training should end."""
         state = running.state
         earlier = state.history()
         state.curves.append(curve.model_dump())
-        if self.spec.defense.has_adversary and collapsed(curve, earlier):
+        if self.spec.defense.has_adversary and collapsed(curve, earlier, held_out=len(self.held_out)):
             state.stopped = "catastrophic-overfitting"
             return
         if better(curve, state.best, self.training.select):

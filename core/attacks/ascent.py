@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from core.attacks.base import Found
 from core.gradients import ascent_gradient, slope
 from core.losses import Loss, cross_entropy_margin
-from core.projections import project, steepest
+from core.projections import ascent_step
 from core.threat import ThreatModel
 
 
@@ -29,7 +29,7 @@ def ascend(
     x_adv = start
     for _ in range(steps):
         grad, _ = ascent_gradient(model, x_adv, y)
-        x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
+        x_adv = ascent_step(x_adv, grad, x, threat, step_size)
     return x_adv
 
 
@@ -62,6 +62,6 @@ def first_success(
             active, x_adv, x, y, grad = (t[standing] for t in (active, x_adv, x, y, grad))
             if len(active) == 0:
                 break
-        x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
+        x_adv = ascent_step(x_adv, grad, x, threat, step_size)
     result[active] = x_adv
     return Found(result, queries)

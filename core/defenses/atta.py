@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from core.attacks.ascent import ascend
+from core.augmentation import canvas_padding
 from core.defenses.base import Batch, Defense, Moment, Published, Setting, State, fine_tuning
 from core.errors import UnsupportedError
 from core.models.base import Domain
@@ -60,7 +61,7 @@ class ATTA(Defense):
 
     def start(self, model: Classifier, setting: Setting) -> State:
         """No perturbation yet; in half precision, a sixteenth of an 8-bit step or finer."""
-        side = [size + 2 * setting.padding for size in (setting.image.height, setting.image.width)]
+        side = [size + 2 * canvas_padding(setting.augment) for size in (setting.image.height, setting.image.width)]
         shape = (len(setting.images), setting.image.channels, *side)
         return {"delta": torch.zeros(shape, dtype=torch.float16, device=model.mean.device)}
 
@@ -91,4 +92,8 @@ class ATTA(Defense):
 
 def _canvas_values(setting: Setting) -> int:
     image = setting.image
-    return image.channels * (image.height + 2 * setting.padding) * (image.width + 2 * setting.padding)
+    return (
+        image.channels
+        * (image.height + 2 * canvas_padding(setting.augment))
+        * (image.width + 2 * canvas_padding(setting.augment))
+    )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.augmentation import Augmentation, View
 from core.data import ImageSet
+from core.losses import cross_entropy_margin
 from core.models.base import Domain, ImageShape
 from core.models.classifier import Classifier
 from core.registry import Entry
@@ -65,6 +66,13 @@ class Moment:
         """Mean cross-entropy with the run's label smoothing."""
         return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
+    def precise_cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The same, where the backward pass goes on to the images: no underflow there (docs/adr/0006)."""
+        loss = F.softplus(cross_entropy_margin(logits, y)).mean()
+        if self.label_smoothing:
+            loss = (1 - self.label_smoothing) * loss - self.label_smoothing * logits.log_softmax(1).mean()
+        return loss
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -74,7 +82,7 @@ class Setting:
     image: ImageShape
     num_classes: int
     batch_size: int
-    padding: int
+    augment: tuple[Augmentation, ...]
 
 
 @dataclass(frozen=True)

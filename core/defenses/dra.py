@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -11,7 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from core.data import chunks, some
+from core.augmentation import augment
+from core.data import some
 from core.defenses.base import AUGMENT, Batch, Defense, Moment, Published, Setting, State
 from core.inner_attacks.base import InnerAttack
 from core.inner_attacks.dra import InnerDRA
@@ -19,6 +22,7 @@ from core.inner_attacks.pgd import InnerPGD
 from core.models.base import Domain
 from core.models.classifier import Classifier, frozen
 from core.registry import one_of
+from core.rng import Rng
 
 if TYPE_CHECKING:
     AnyInner: TypeAlias = InnerAttack
@@ -64,16 +68,21 @@ class DRATraining(Defense):
         )
 
     def start(self, model: Classifier, setting: Setting) -> State:
-        """The dual variable, 1, and the clean loss of the network before training."""
+        """The dual variable, 1, and the clean loss of the network before training.
+
+        That loss is measured as it is in training, augmented and in train mode, or lambda would grow by the difference.
+        """
         if self.replay != "dual":
             return {}
-        device = model.mean.device
+        device, before = model.mean.device, copy.deepcopy(model).train()  # BatchNorm's statistics will move in it
         rows = some(setting.images, _MARGIN_IMAGES, seed=0)
+        torch.manual_seed(0)
         total = 0.0
-        with frozen(model), torch.no_grad():
-            for piece in chunks(rows, setting.batch_size):
-                x, y, _ = setting.images.batch(np.sort(piece), device)
-                total += float(F.cross_entropy(model(x), y, reduction="sum"))
+        with torch.no_grad():
+            for piece in np.array_split(rows, math.ceil(len(rows) / setting.batch_size)):
+                x, y, ids = setting.images.batch(np.sort(piece), device)
+                x, _ = augment(x, setting.augment, Rng.for_images(0, ids))
+                total += float(F.cross_entropy(before(x), y, reduction="sum"))
         return {"lambda": torch.ones((), device=device), "clean_loss": torch.tensor(total / len(rows), device=device)}
 
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:

@@ -8,9 +8,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from core.attacks.ascent import ascend
 from core.defenses.base import Batch, CraftIn, Defense, Moment, State
+from core.gradients import ascent_gradient
 from core.models.classifier import Classifier, frozen
+from core.projections import best_linear
 
 
 class FGSMAT(Defense):
@@ -28,7 +29,8 @@ class FGSMAT(Defense):
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """CE(x + eps * sign(grad CE))."""
         with frozen(model, evaluate=self.craft_in == "eval"):
-            x_adv = ascend(model, batch.x, batch.x, batch.y, moment.threat, steps=1, step_size=moment.threat.eps)
+            grad, _ = ascent_gradient(model, batch.x, batch.y)
+        x_adv = best_linear(batch.x, grad, moment.threat)
         yield moment.cross_entropy(model(x_adv), batch.y)
 
     def adversarial_fb(self) -> int:

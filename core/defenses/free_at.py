@@ -53,7 +53,7 @@ class FreeAT(Defense):
         delta = onto_ball(state["delta"][:count], threat)
         for _ in range(self.replays):
             delta = delta.detach().requires_grad_(True)
-            yield moment.cross_entropy(model((batch.x + delta).clamp(0, 1)), batch.y)
+            yield moment.precise_cross_entropy(model((batch.x + delta).clamp(0, 1)), batch.y)
             if delta.grad is None:
                 raise RuntimeError("the loop has to go back before it asks for the next loss")
             delta = onto_ball(delta.detach() + threat.eps * steepest(delta.grad, threat.norm), threat)

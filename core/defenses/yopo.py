@@ -13,7 +13,7 @@ from core.defenses.base import Batch, Defense, Moment, Published, Setting, State
 from core.first_layer import check_first_layer
 from core.models.base import Domain
 from core.models.classifier import Classifier
-from core.projections import project, steepest, uniform_in_ball
+from core.projections import ascent_step, uniform_in_ball
 from core.values import StepSize, resolve_step_size
 
 
@@ -55,12 +55,12 @@ class YOPO(Defense):
         x_adv = uniform_in_ball(x, threat, batch.rng.fork("start"))
         for _ in range(self.full_passes):
             x_adv = x_adv.detach().requires_grad_(True)
-            yield moment.cross_entropy(model(x_adv), batch.y)
+            yield moment.precise_cross_entropy(model(x_adv), batch.y)
             if x_adv.grad is None:
                 raise RuntimeError("the loop has to go back before it asks for the next loss")
-            direction, x_adv = steepest(x_adv.grad, threat.norm), x_adv.detach()
+            grad, x_adv = x_adv.grad, x_adv.detach()
             for _ in range(self.layer_steps):
-                x_adv = project(x_adv + step_size * direction, x, threat)
+                x_adv = ascent_step(x_adv, grad, x, threat, step_size)
 
     def adversarial_fb(self) -> int:
         """m."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from core.gradients import slope
 from core.inner_attacks.base import InnerAttack
 from core.losses import divergence_ascent
-from core.projections import project, steepest
+from core.models.classifier import full_precision
+from core.projections import ascent_step, project
 from core.rng import Rng
 from core.threat import ThreatModel
 from core.values import StepSize, resolve_step_size
@@ -36,11 +37,14 @@ class KLPGD(InnerAttack):
     ) -> Tensor:
         """See the base class; ``y`` is not used."""
         step_size = resolve_step_size(self.step_size, eps=threat.eps, steps=self.steps)
-        clean = model(x).detach()
         x_adv = project(x + _NOISE * rng.fork("start").normal(*x.shape[1:]), x, threat)
-        for _ in range(self.steps):
+        with full_precision(model):  # bfloat16 would round so small a difference away
+            clean = model(x).detach()
             grad = slope(model, x_adv, clean, divergence_ascent).grad
-            x_adv = project(x_adv + step_size * steepest(grad, threat.norm), x, threat)
+        for step in range(self.steps):
+            if step > 0:
+                grad = slope(model, x_adv, clean, divergence_ascent).grad
+            x_adv = ascent_step(x_adv, grad, x, threat, step_size)
         return x_adv
 
     def fb_per_example(self) -> int:

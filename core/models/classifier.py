@@ -103,3 +103,16 @@ def frozen(model: nn.Module, *, evaluate: bool = True) -> Iterator[None]:
             module.training = mode
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def full_precision(model: nn.Module) -> Iterator[None]:
+    """Float32 inside, whatever ``mixed_precision`` says."""
+    mixed = [each for each in model.modules() if isinstance(each, Classifier) and each.mixed_precision]
+    try:
+        for each in mixed:
+            each.mixed_precision = False
+        yield
+    finally:
+        for each in mixed:
+            each.mixed_precision = True

@@ -50,11 +50,13 @@ def _stage(channels: int, width: int, *, units: int, stride: int, dropout: float
 class WideNet(nn.Module):
     """A 3x3 stem, three stages of 160, 320 and 640 channels, BatchNorm, ReLU, mean over the image, dense."""
 
-    def __init__(self, num_classes: int, image: ImageShape, *, units: int, dropout: float) -> None:
+    def __init__(self, num_classes: int, image: ImageShape, *, units: int, dropout: float, unused_block: bool) -> None:
         super().__init__()
         widths = [16 * _WIDEN, 32 * _WIDEN, 64 * _WIDEN]
         self.conv1 = nn.Conv2d(image.channels, 16, 3, padding=1, bias=False)
         self.block1 = _stage(16, widths[0], units=units, stride=1, dropout=dropout)
+        if unused_block:
+            self.sub_block1 = _stage(16, widths[0], units=units, stride=1, dropout=dropout)
         self.block2 = _stage(widths[0], widths[1], units=units, stride=2, dropout=dropout)
         self.block3 = _stage(widths[1], widths[2], units=units, stride=2, dropout=dropout)
         self.bn1 = nn.BatchNorm2d(widths[2])
@@ -79,8 +81,13 @@ class WideResNet(Architecture):
         0.0, ge=0, lt=1, description="Share of features dropped between a block's convolutions while training."
     )
 
+    unused_block: bool = Field(
+        False, description="Also carry sub_block1, which checkpoints made by TRADES' code have and no pass uses."
+    )
+
     def build(self, num_classes: int, image: ImageShape) -> nn.Module:
         """See the base class."""
         if min(image.height, image.width) < 4:
             raise UnsupportedError(f"{self.name} halves its input twice; images of {image} are too small")
-        return WideNet(num_classes, image, units=_UNITS[self.name], dropout=self.dropout)
+        units = _UNITS[self.name]
+        return WideNet(num_classes, image, units=units, dropout=self.dropout, unused_block=self.unused_block)

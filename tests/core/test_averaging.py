@@ -46,6 +46,30 @@ def test_statistics_are_those_of_the_averaged_network():
     assert net[1].running_mean.abs().sum() == 0
 
 
+class Auxiliary(nn.Module):
+    """A BatchNorm that sees the images, and one that runs in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head, self.out = nn.BatchNorm2d(1), nn.BatchNorm1d(4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.norm(x).flatten(1)
+        return self.out(self.head(x) if self.training else x)
+
+
+def test_every_image_counts_the_same_and_idle_statistics_stay():
+    """252 images are no 250 and then two that weigh as much."""
+    net = Auxiliary()
+    net.head.running_mean += 7
+    average = WeightAverage(Classifier(net), decay=0.9)
+    pixels = np.random.default_rng(0).integers(0, 256, (252, 1, 2, 2), np.uint8)
+    average.settle(ImageSet(pixels, np.zeros(252, np.int64), np.arange(252)))
+    assert torch.allclose(average.model.net.norm.running_mean, torch.tensor(pixels / 255).mean().float(), atol=1e-6)
+    assert average.model.net.norm.num_batches_tracked == 2
+    assert torch.equal(average.model.net.head.running_mean, torch.full((4,), 7.0))
+
+
 def test_survives_saving(network):
     average = WeightAverage(network, 0.9)
     with torch.no_grad():

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
+from torch import nn
 
 from core.attacks.ascent import ascend
 from core.attacks.dra import dynamically_regulated
@@ -57,7 +58,7 @@ def ten(batch) -> Batch:
 def start(defense, network, batch):
     pixels = (batch.x * 255).byte().numpy()
     images = ImageSet(pixels, batch.y.numpy(), np.arange(len(batch.x)))
-    return defense.start(network, Setting(images, ImageShape(1, 28, 28), 10, len(batch.x), 0))
+    return defense.start(network, Setting(images, ImageShape(1, 28, 28), 10, len(batch.x), ()))
 
 
 def losses_of(defense, network, batch, moment=None, state=None):
@@ -283,7 +284,7 @@ def test_atta_starts_from_the_last_epochs_perturbation_wherever_the_crop_was(net
 
 def test_atta_says_when_memory_does_not_suffice(network, ten):
     images = ImageSet(np.zeros((1, 1, 28, 28), np.uint8), np.zeros(1, np.int64), np.zeros(2**31, np.int8))
-    setting = Setting(images, ImageShape(3, 224, 224), 10, 128, 4)
+    setting = Setting(images, ImageShape(3, 224, 224), 10, 128, ("crop",))
     with pytest.raises(UnsupportedError, match=r"perturbation of each of the 2147483648 training images, .* GiB"):
         ATTA().check(network, setting)
 
@@ -314,6 +315,62 @@ def test_dra_with_the_dual_variable(network, ten):
     state["clean_loss"] += 100
     list(losses_of(defense, network, ten, state=state))
     assert state["lambda"] == 0
+
+
+def test_the_dual_variables_margin_is_measured_as_in_training(network, ten):
+    """Augmented and in train mode: else the weight would grow by what augmentation alone costs."""
+    torch.manual_seed(0)
+    net = Classifier(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10))).eval()
+    images = ImageSet((ten.x * 255).byte().numpy(), ten.y.numpy(), np.arange(10))
+    setting = Setting(images, ImageShape(1, 28, 28), 10, 10, ("crop",))
+    state = DRATraining(replay="dual").start(net, setting)
+    x = augment((ten.x * 255).byte().float() / 255, ("crop",), Rng.for_images(0, torch.arange(10)))[0]
+    expected = F.cross_entropy(nn.functional.batch_norm(x, None, None, training=True).flatten(1) @ net.net[2].weight.T
+                               + net.net[2].bias, ten.y)  # fmt: skip
+    assert torch.allclose(state["clean_loss"], expected, atol=1e-4)
+    assert net.net[0].running_mean == 0, "the network itself is not touched"
+    assert not net.training
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_precise_cross_entropy_is_cross_entropy(smoothing):
+    z = torch.tensor([[3.0, -1.0, 0.5], [0.0, 2.0, -4.0]], requires_grad=True)
+    y = torch.tensor([2, 1])
+    moment = Moment(0.0, 1, THREAT, label_smoothing=smoothing)
+    ours, usual = moment.precise_cross_entropy(z, y), moment.cross_entropy(z, y)
+    assert torch.allclose(ours, usual)
+    gradients = [torch.autograd.grad(loss, z)[0] for loss in (ours, usual)]
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize("defense", [FreeAT(replays=2), YOPO(full_passes=2, layer_steps=1)], ids=lambda d: d.name)
+def test_a_confident_network_is_attacked_too(defense, network, batch):
+    """Cross-entropy of logits this large has no gradient in float32; its images would stay as they are."""
+    with torch.no_grad():
+        network.net.fc2.weight.mul_(4)
+        network.net.fc2.bias.mul_(4)
+    x, y, ids = (t[:50] for t in batch)
+    seen: list[torch.Tensor] = []
+    handle = network.net.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    fifty = Batch(x, y, Rng.for_images(0, ids), torch.arange(50), View.drawn(x, (), Rng.for_images(0, ids)))
+    list(losses_of(defense, network, fifty))
+    handle.remove()
+    moved = (seen[-1] - seen[-2]).flatten(1).abs().amax(1) > 1e-3
+    assert moved.all()
+
+
+def test_trades_attack_is_as_strong_in_bfloat16(network, batch):
+    """Its first step is on a difference that bfloat16 would round away."""
+    x, y, ids = batch
+    left = []
+    for mixed in (False, True):
+        network.mixed_precision = mixed
+        with frozen(network):
+            x_adv = KLPGD(steps=5).craft(network, x, y, THREAT, Rng.for_images(0, ids))
+        assert network.mixed_precision is mixed
+        network.mixed_precision = False
+        left.append((network(x_adv).argmax(1) == y).float().mean().item())
+    assert left[1] <= left[0] + 0.02
 
 
 @pytest.mark.parametrize("defense", [d for d in TRAINING if d.has_adversary], ids=lambda d: d.name)

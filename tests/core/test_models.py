@@ -249,3 +249,14 @@ def test_frozen_lets_models_drop_their_caches():
     fresh.net.load_state_dict(model.net.state_dict())
     with frozen(model), torch.no_grad():
         assert torch.allclose(model(x), fresh(x), atol=1e-5)
+
+
+def test_a_checkpoint_of_trades_code_fits_with_its_unused_block():
+    plain, with_block = (build(a, CIFAR) for a in ("wrn-28-10", {"name": "wrn-28-10", "unused_block": True}))
+    extra = set(with_block.state_dict()) - set(plain.state_dict())
+    assert {key.removeprefix("sub_") for key in extra} == {
+        key for key in plain.state_dict() if key.startswith("block1.")
+    }
+    with_block.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(plain.eval()(x), with_block.eval()(x))

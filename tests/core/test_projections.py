@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.projections import best_linear, norm_of, project, steepest, uniform_in_ball
+from core.projections import ascent_step, best_linear, norm_of, project, steepest, uniform_in_ball
 from core.rng import Rng
 from core.threat import ThreatModel
 
@@ -101,3 +101,17 @@ def test_the_best_linear_step_in_l1_fills_the_largest_coordinates_first():
     grad = torch.tensor([[[[5.0, -3.0, 2.0, 0.0]]]])
     best = best_linear(x, grad, ThreatModel(norm="l1", eps=0.8))
     assert torch.allclose(best, torch.tensor([[[[1.0, 0.0, 0.7, 0.2]]]]))
+
+
+def test_an_l1_step_is_not_spent_on_pixels_that_cannot_move():
+    x = torch.full((1, 1, 10, 10), 0.5)
+    x[..., :5] = 1.0  # the largest gradients push these further out of the box
+    grad = torch.ones_like(x)
+    grad[..., :5] = 9.0
+    stepped = ascent_step(x, grad, x, ThreatModel(norm="l1", eps=2.0), 1.5)
+    assert norm_of(stepped - x, "l1").item() == pytest.approx(1.5)
+    assert torch.equal(stepped[..., :5], x[..., :5])
+    for norm in ("linf", "l2"):
+        threat = ThreatModel(norm=norm, eps=0.3)
+        expected = project(x + 0.2 * steepest(grad, norm), x, threat)
+        assert torch.equal(ascent_step(x, grad, x, threat, 0.2), expected)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from core.errors import BaselineTooLowError, DataMismatchError, Stopped
+from core.errors import BaselineTooLowError, DataMismatchError, Stopped, is_out_of_memory
 from core.report import Report
 from core.run import run
 from tests.core.workdirs import make_workdir, save, small_data
@@ -174,6 +174,39 @@ def test_images_too_small_for_the_architecture(tmp_path):
     )
     with pytest.raises(DataMismatchError, match="cannot take images of 3x16x16"):
         run(spec, workdir, lambda _: None)
+
+
+def test_a_batch_too_small_for_batchnorm_is_refused_before_any_work(tmp_path, arrays):
+    layers = [
+        {"conv2d": {"out_channels": 4, "kernel_size": 28}},
+        "batch_norm2d",
+        "flatten",
+        {"linear": {"out_features": 10}},
+    ]
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 28), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 10)
+    )
+    spec = {
+        "model": {"architecture": {"sequential": layers}},
+        "defense": "natural",
+        "threat": {"eps": 0.1},
+        "training": {"batch_size": 1},
+        "evaluation": {"allow_low_baseline": True},
+    }
+    checkpoint, data = save(tmp_path / "a.pt", net.state_dict()), small_data(tmp_path / "data.npz", arrays)
+    spec, workdir = make_workdir(tmp_path / "r", spec, checkpoint, data)
+    events = []
+    with pytest.raises(DataMismatchError, match="in batches of 1 while it trains: Expected more than 1 value"):
+        run(spec, workdir, events.append)
+    assert [event["phase"] for event in events if event["type"] == "phase"] == ["validating"]
+
+
+def test_a_cpu_without_memory_is_told_from_a_fault():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 
 def test_a_first_answer_comes_before_training(tmp_path, arrays, example):
