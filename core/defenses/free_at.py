@@ -52,11 +52,12 @@ class FreeAT(Defense):
         count, threat = len(batch.x), moment.threat
         delta = onto_ball(state["delta"][:count], threat)
         for _ in range(self.replays):
-            delta = delta.detach().requires_grad_(True)
-            yield moment.precise_cross_entropy(model((batch.x + delta).clamp(0, 1)), batch.y)
-            if delta.grad is None:
+            # the gradient at the image itself: through the clamp, black and white pixels would get none
+            x_adv = (batch.x + delta).clamp(0, 1).requires_grad_(True)
+            yield moment.precise_cross_entropy(model(x_adv), batch.y)
+            if x_adv.grad is None:
                 raise RuntimeError("the loop has to go back before it asks for the next loss")
-            delta = onto_ball(delta.detach() + threat.eps * steepest(delta.grad, threat.norm), threat)
+            delta = onto_ball(delta + threat.eps * steepest(x_adv.grad, threat.norm), threat)
         state["delta"][:count] = delta
 
     def adversarial_fb(self) -> int:

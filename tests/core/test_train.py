@@ -171,6 +171,18 @@ def test_a_resumed_run_goes_on_instead_of_beginning_again(tmp_path, arrays):
     assert [event["epoch"] for event in events if event["type"] == "epoch"] == [2, 3]
 
 
+def test_a_stop_during_validation_is_heard_and_keeps_the_whole_epoch(tmp_path, arrays):
+    spec, workdir = prepare(tmp_path, arrays, "aft")("run")
+    run_until(StopAfter(4 + 3), spec, workdir)
+    (saved,) = workdir.saved_training()
+    assert torch.load(saved, weights_only=True)["state"]["step"] == 4
+    events = []
+    run(spec, workdir, events.append)
+    first = next(event for event in events if event["type"] == "epoch")
+    assert first["lr"] > 0
+    assert first["strength"] == 1
+
+
 def test_another_seed_gives_another_result(tmp_path, arrays):
     spec, workdir = prepare(tmp_path, arrays, "aft")("one")
     other = spec.model_copy(update={"seed": 1})
