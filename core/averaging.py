@@ -47,20 +47,22 @@ class WeightAverage:
             return
         momenta = [module.momentum for module in norms]
         before = [copy.deepcopy(module.state_dict()) for module in norms]
-        self.model.eval()
-        for module in norms:
-            module.reset_running_stats()
-            module.momentum = None  # a plain mean over all batches
-            module.train()
         rows = some(images, _STATISTICS_IMAGES, seed=0)
-        # pieces as equal as can be, since each counts the same
-        for piece in np.array_split(rows, math.ceil(len(rows) / _STATISTICS_BATCH)):
-            self.model(images.batch(piece, self.model.mean.device)[0])
-        for module, momentum, old in zip(norms, momenta, before, strict=True):
-            module.momentum = momentum
-            module.eval()
-            if module.num_batches_tracked == 0:  # of an auxiliary head, which runs in training only
-                module.load_state_dict(old)
+        self.model.eval()
+        try:
+            for module in norms:
+                module.reset_running_stats()
+                module.momentum = None  # a plain mean over all batches
+                module.train()
+            # pieces as equal as can be, since each counts the same
+            for piece in np.array_split(rows, math.ceil(len(rows) / _STATISTICS_BATCH)):
+                self.model(images.batch(piece, self.model.mean.device)[0])
+        finally:
+            for module, momentum, old in zip(norms, momenta, before, strict=True):
+                module.momentum = momentum
+                module.eval()
+                if module.num_batches_tracked == 0:  # of an auxiliary head, which runs in training only
+                    module.load_state_dict(old)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, statistics and the number of steps."""

@@ -75,6 +75,7 @@ class DRATraining(Defense):
         if self.replay != "dual":
             return {}
         device, before = model.mean.device, copy.deepcopy(model).train()  # BatchNorm's statistics will move in it
+        before.cost = model.cost  # its passes are booked with the others
         rows = some(setting.images, _MARGIN_IMAGES, seed=0)
         torch.manual_seed(0)
         total = 0.0

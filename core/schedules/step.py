@@ -22,4 +22,4 @@ class Step(Schedule):
 
     def factor(self, t: float, epochs: float) -> float:
         """gamma ** floor(t / every)."""
-        return float(self.gamma ** math.floor(t / self.every))
+        return float(self.gamma ** math.floor(round(t / self.every, 9)))  # 0.3 / 0.1 is 3 here, not 2.999...
