@@ -124,6 +124,14 @@ def test_a_broken_attack_is_a_fault_not_a_result(spoil, words, network, batch):
         verify(network, spoil(x * 0.5), x * 0.5, y, EPS.norm, EPS.eps)
 
 
+def test_an_l1_norm_may_exceed_eps_by_rounding_and_no_more(network, batch):
+    x, y, _ = batch
+    x, eps = x * 0.5 + 0.25, 0.0007 * 784
+    verify(network, x + 0.0007, x, y, "l1", eps)
+    with pytest.raises(AssertionError, match="over eps"):
+        verify(network, x + 0.0007, x, y, "l1", eps * 0.999)
+
+
 class Broken(nn.Module):
     def __init__(self, change):
         super().__init__()
