@@ -27,10 +27,10 @@ def get_checkpoint(
     job_id: str,
     services: Provided,
     conditions: Annotated[Conditions, Depends()],
-    format: Annotated[Literal["safetensors", "pt"] | None, Query()] = None,  # noqa: A002 - its name in the contract
+    file_format: Annotated[Literal["safetensors", "pt"] | None, Query(alias="format")] = None,
 ) -> Response:
     """In the format that came in, or in `format`. Of a failed job, the last good epoch, if there was one."""
-    return send(_find_checkpoint(job_id, format, services), conditions, services)
+    return send(_find_checkpoint(job_id, file_format, services), conditions, services)
 
 
 @router.get("/{job_id}/artifacts", summary="What a job made")

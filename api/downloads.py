@@ -33,10 +33,10 @@ class Conditions:
         request: Request,
         if_none_match: Annotated[str | None, Header()] = None,
         if_range: Annotated[str | None, Header()] = None,
-        range: Annotated[str | None, Header()] = None,  # noqa: A002 - the header's name
+        byte_range: Annotated[str | None, Header(alias="Range")] = None,
     ) -> None:
         self.head = request.method == "HEAD"
-        self.if_none_match, self.if_range, self.range = if_none_match, if_range, range
+        self.if_none_match, self.if_range, self.byte_range = if_none_match, if_range, byte_range
 
 
 def send(artifact: Artifact, conditions: Conditions, services: Services) -> Response:
@@ -49,7 +49,7 @@ def send(artifact: Artifact, conditions: Conditions, services: Services) -> Resp
         return Response(status_code=304, headers=headers)
     start, end = 0, artifact.size
     status = 200
-    wanted = conditions.range if not conditions.head and conditions.if_range in (None, etag) else None
+    wanted = conditions.byte_range if not conditions.head and conditions.if_range in (None, etag) else None
     if (bounds := _bounds(wanted or "", artifact.size)) is not None:
         start, end = bounds
         if start >= end:

@@ -122,7 +122,8 @@ def plain(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Callable[[], floa
                 delta.requires_grad_(True)
                 loss = F.cross_entropy(net((images + delta).clamp(0, 1)), labels)
                 loss.backward()
-                delta = (delta.detach() + eps / 4 * delta.grad.sign()).clamp(-eps, eps)  # type: ignore[union-attr]
+                assert delta.grad is not None
+                delta = (delta.detach() + eps / 4 * delta.grad.sign()).clamp(-eps, eps)
             optimizer.zero_grad()
             F.cross_entropy(net((images + delta).clamp(0, 1)), labels).backward()
             optimizer.step()

@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -168,11 +169,11 @@ class _Archive:
             archive = self._opened
             for info in archive.infolist():
                 if not info.is_dir():
-                    yield info.filename, info.file_size, lambda info=info: archive.read(info)  # type: ignore[misc]
+                    yield info.filename, info.file_size, partial(archive.read, info)
             return
         for entry in self._opened:
             if entry.isfile():
-                yield entry.name, entry.size, lambda entry=entry: self._read_tar(entry)  # type: ignore[misc]
+                yield entry.name, entry.size, partial(self._read_tar, entry)
             elif not entry.isdir():
                 raise DataFormatError(f"{entry.name} is a link or a device", "archives hold regular files only")
 

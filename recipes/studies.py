@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import RunError
+from recipes.catalog import RecipeError
 from recipes.claims import CLAIMS
 from recipes.results import Result, keep, obtain, read
 from recipes.runner import Bench
@@ -111,7 +112,10 @@ def _read_all(
     folder: str, runs: Sequence[tuple[str, int]], samples: int | None, standard: int | None
 ) -> tuple[Result, ...] | None:
     found = [read(folder, name, seed, samples, standard) for name, seed in runs]
-    return tuple(result for result in found if result is not None) if None not in found else None
+    results = tuple(result for result in found if result is not None)
+    if len({result.images_sha256 for result in results}) > 1:
+        raise RecipeError(f"results of {folder!r} saw different test images: delete those that are out of date")
+    return results if len(results) == len(runs) else None
 
 
 def _make(folder: str, name: str, seed: int, samples: int | None, standard: int | None, bench: Bench) -> None:

@@ -29,7 +29,8 @@ class PreActBlock(nn.Module):
         out = F.relu(self.bn1(x))
         around = x if self.shortcut is None else self.shortcut(out)
         out = self.conv2(F.relu(self.bn2(self.conv1(out))))
-        return out + around  # type: ignore[no-any-return]
+        features: Tensor = out + around
+        return features
 
 
 class PreActNet(nn.Module):
@@ -51,7 +52,8 @@ class PreActNet(nn.Module):
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         x = F.adaptive_avg_pool2d(F.relu(self.bn(x)), 1)
-        return self.linear(x.flatten(1))  # type: ignore[no-any-return]
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
 
 
 class PreActResNet18(Architecture):

@@ -30,7 +30,8 @@ class SmallNet(nn.Module):
         x = F.relu(F.max_pool2d(self.conv2(F.relu(self.conv1(x))), 2))
         x = F.relu(F.max_pool2d(self.conv4(F.relu(self.conv3(x))), 2))
         x = self.dropout(F.relu(self.fc1(x.flatten(1))))
-        return self.fc3(F.relu(self.fc2(x)))  # type: ignore[no-any-return]
+        logits: Tensor = self.fc3(F.relu(self.fc2(x)))
+        return logits
 
 
 class SmallCNN(Architecture):

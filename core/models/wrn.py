@@ -38,7 +38,8 @@ class WideBlock(nn.Module):
         out = F.relu(self.bn1(x))
         around = x if self.convShortcut is None else self.convShortcut(out)
         out = self.conv2(self.dropout(F.relu(self.bn2(self.conv1(out)))))
-        return out + around  # type: ignore[no-any-return]
+        features: Tensor = out + around
+        return features
 
 
 def _stage(channels: int, width: int, *, units: int, stride: int, dropout: float) -> nn.Module:
@@ -66,7 +67,8 @@ class WideNet(nn.Module):
         """Logits (n, classes)."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = F.adaptive_avg_pool2d(F.relu(self.bn1(x)), 1)
-        return self.fc(x.flatten(1))  # type: ignore[no-any-return]
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
 
 
 class WideResNet(Architecture):

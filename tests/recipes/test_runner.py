@@ -144,6 +144,12 @@ def test_a_study_becomes_a_page_from_kept_results(bench, place, told):
     torn.write_text(whole)
     assert results.read("small", "our/aft", 0, None, None).standard is None
     assert results.read("small", "our/aft", 0, 39, 10) is None
+    # nor are networks compared that met different images
+    digest = aft.images_sha256
+    torn.write_text(whole.replace(digest, digest[::-1]))
+    with pytest.raises(RecipeError, match="'small' saw different test images"):
+        studies.page()
+    torn.write_text(whole)
     # a result of a recipe that has changed is no result
     path = place / "recipes" / "our" / "fast.yaml"
     path.write_text(path.read_text().replace("fast-at", "fgsm-at"))
