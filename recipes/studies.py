@@ -81,7 +81,7 @@ def kept(study: Study) -> Findings | None:
     if results is None or study.repeat is None:
         return Findings(results) if results is not None else None
     again = []
-    for name in _best(study.repeat, results):
+    for name in best(study.repeat, results):
         seeds = _read_all(
             f"{study.name}-seeds", [(name, seed) for seed in study.repeat.seeds], study.repeat.samples, None
         )
@@ -97,13 +97,14 @@ def run_study(study: Study, bench: Bench) -> Findings | None:
         _make(study.name, name, 0, None, study.standard, bench)
     results = _read_all(study.name, [(name, 0) for name in study.recipes], None, study.standard)
     if results is not None and study.repeat is not None:
-        for name in _best(study.repeat, results):
+        for name in best(study.repeat, results):
             for seed in study.repeat.seeds:
                 _make(f"{study.name}-seeds", name, seed, study.repeat.samples, None, bench)
     return kept(study)
 
 
-def _best(repeat: Repeat, results: Sequence[Result]) -> list[str]:
+def best(repeat: Repeat, results: Sequence[Result]) -> list[str]:
+    """Names of the recipes that run again with more seeds."""
     ordered = sorted(results, key=lambda result: result.strongest.accuracy, reverse=True)
     return [result.recipe for result in ordered[: repeat.best]]
 
