@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyarrow import parquet, table
 from scipy.stats import binomtest
 
+from core.report import AttackResult, Count
 from core.run import run
+from core.threat import ThreatModel
 from recipes.correct import Correct, SideMasks, above
 from tests.core.workdirs import make_workdir, small_data
 
@@ -37,6 +40,24 @@ def test_only_the_images_that_differ_count():
         assert above(*masks(gained, 8)) is expected
     with pytest.raises(ValueError, match="10 and 825"):
         above(Correct.of(np.ones(10, dtype=bool)), masks(20, 5)[0])
+
+
+def test_an_attack_that_is_cumulative_includes_all_before_it(tmp_path):
+    columns = {
+        "label": [0, 0, 0, 0, 0],
+        "after_clean_prediction": [0, 0, 0, 0, 1],
+        "after_1_fgsm_fooled": [True, False, False, False, False],
+        "after_2_pgd_fooled": [False, True, False, False, False],
+        "after_3_fab_fooled": [False, False, True, False, False],
+        "before_3_fab_fooled": [True, True, True, True, True],
+    }
+    parquet.write_table(table(columns), tmp_path / "images.parquet")
+    masks = SideMasks(tmp_path / "images.parquet", "after")
+    threat = ThreatModel(norm="linf", eps=0.1)
+    for cumulative, expected in ((True, [False, False, False, True, False]), (False, [True, True, False, True, False])):
+        attack = AttackResult(name="fab", params={}, threat=threat, counted=True, cumulative=cumulative, attacked=4,
+                              fooled=1, **Count.of(1, 5).model_dump())  # fmt: skip
+        assert masks.under(3, attack).tolist() == expected
 
 
 @pytest.mark.parametrize("suite", ["quick", "standard"])
