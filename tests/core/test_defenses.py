@@ -163,6 +163,11 @@ def test_pgd_at_with_the_attack_of_dra(network, ten):
     assert torch.allclose(loss_of(defense, network, ten, strength=0.5), F.cross_entropy(network(x_adv), ten.y))
 
 
+def test_an_attack_that_may_change_no_pixel_costs_nothing():
+    assert InnerDRA(p=0, steps=5).fb_per_example() == 0
+    assert InnerDRA(p=0.5, steps=5).fb_per_example() == 5
+
+
 @pytest.mark.parametrize("defense", [d for d in TRAINING if hasattr(d, "craft_in")], ids=lambda d: d.name)
 def test_crafting_in_train_mode_moves_batch_norm(defense, ten):
     """The reference recipes craft in train mode, which updates running statistics; the default leaves them alone."""

@@ -162,6 +162,10 @@ def test_tables(bench):
     lines = comparison([result], curves=True).splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     assert "standard" not in lines[0]
+    assert "corruptions" not in lines[0]
+    with_corruptions = comparison([result.model_copy(update={"corruptions_hou": 0.625})]).splitlines()
+    assert "six corruptions" in with_corruptions[0]
+    assert "| 62.5% |" in with_corruptions[2]
     assert f"| {result.fb:,} | {result.choosing_fb:,} |" in lines[2]
     assert result.choosing_fb > 0
     assert "published" not in lines[0]
