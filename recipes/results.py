@@ -73,6 +73,7 @@ class Result(BaseModel):
     attacks: tuple[UnderAttack, ...]
     robust: Correct
     standard: Correct | None
+    before_corruptions_hou: float | None = None
     corruptions_hou: float | None
     verdict: str
     stopped: str | None
@@ -140,6 +141,7 @@ def _result(ran: Ran, measured: Ran, standard: Mask | None) -> Result:
         attacks=tuple(attacks),
         robust=Correct.of(masks.robust),
         standard=Correct.of(standard) if standard is not None else None,
+        before_corruptions_hou=report.before.corruptions.mean_hou if report.before.corruptions else None,
         corruptions_hou=side.corruptions.mean_hou if side.corruptions else None,
         verdict=report.verdict.kind,
         stopped=training.stopped if training else None,

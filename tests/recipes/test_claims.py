@@ -54,8 +54,9 @@ def swapped(dra: float) -> list[Result]:
     return [result(f"swap-{f}-{a}", 0.8, value) for f in frames for a, value in (("pgd", 0.5), ("dra", dra))]
 
 
-def corrupted(dra: float) -> list[Result]:
-    return [result("natural", 0.8, 0.0, corruptions=0.6), result("dra", 0.8, 0.1, corruptions=dra)]
+def corrupted(dra: float, before: float = 0.6) -> list[Result]:
+    after = result("dra", 0.8, 0.1, corruptions=dra).model_copy(update={"before_corruptions_hou": before})
+    return [result("natural", 0.8, 0.0, corruptions=0.6), after]
 
 
 CASES = {
@@ -105,6 +106,12 @@ UNDECIDED = {
 @pytest.mark.parametrize("claim", [claim for claim in ALL if claim.__name__ in UNDECIDED], ids=lambda c: c.__name__)
 def test_what_chance_may_have_made_decides_nothing(claim):
     assert "**Undecided**" in claim(UNDECIDED[claim.__name__])
+
+
+def test_a_gain_over_clean_training_alone_is_no_gain_over_what_came_in():
+    (claim,) = CLAIMS["cifar10"]
+    assert "**Undecided**" in claim(corrupted(0.7, before=0.69))
+    assert "**Does not hold**" in claim(corrupted(0.7, before=0.8))
 
 
 def test_no_robustness_is_no_gain():
