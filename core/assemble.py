@@ -164,6 +164,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": sys.platform,
         "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # another set rounds otherwise
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
     }
