@@ -26,9 +26,9 @@ each title it says how many test images were attacked; an accuracy on 1,000 imag
 points to either side, on 400 images of 4.9. All networks of a study meet the same images, and the 400 are among the
 1,000. "standard" is AutoAttack's standard version as this project implements it. FB counts forward and backward
 passes on one example in training; "choosing FB" those that choose among the epochs by held-out images, which are
-beside the budget. The same command gives the same numbers on the same kind of processor; another one rounds otherwise,
-which changes them as another seed would. Seconds were measured on shared cores and are no benchmark. Fine-tuning holds images out of its own
-training set; the clean checkpoint has seen them.
+beside the budget. The same command gives the same numbers on the same kind of processor; another one rounds
+otherwise, which changes them as another seed would. Seconds were measured on shared cores and are no benchmark.
+Fine-tuning holds images out of its own training set; the clean checkpoint has seen them.
 
 What the papers claim **holds** or **does not hold** here if the difference on the same test images is beyond chance
 (McNemar's exact test, 95%), and is **undecided** otherwise. That knows the chance in the draw of the images; how much

@@ -90,7 +90,7 @@ def test_kill_9_of_the_service(files, expected, tmp_path):
         time.sleep(0.05)
     assert not alive(child), "no child outlives its service"
     with Service(tmp_path / "data", lease_seconds=3) as again:
-        assert again.job(job)["state"] == "running"
+        assert again.job(job)["state"] in ("queued", "running"), "it is not lost, and its lease may just have run out"
         assert digest(again, job) == expected
         assert again.job(job)["attempt"] == 2
         assert epochs(again, job) == [1, 2, 3, 4]
