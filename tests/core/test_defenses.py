@@ -214,6 +214,14 @@ def test_the_attack_of_trades_never_sees_the_labels_and_climbs_the_divergence(ne
     assert divergence[1] > 10 * divergence[0]
 
 
+def test_the_attack_of_trades_starts_from_faint_noise(network, ten):
+    """0.001 times a normal deviate, as published: at the image itself the divergence has no slope."""
+    x = torch.full_like(ten.x, 0.5)
+    with frozen(network):
+        x_adv = KLPGD(steps=1, step_size=1e-6).craft(network, x, ten.y, THREAT, ten.rng)
+    assert torch.allclose(x_adv - x, 0.001 * ten.rng.fork("start").normal(1, 28, 28), atol=2e-6)
+
+
 def test_mart_weighs_the_divergence_by_doubt(network, ten):
     defense = MART(beta=5, attack=InnerPGD(steps=2, step_size=0.05))
     x_adv = last_iterate(network, ten, 2, 0.05, random_start=True)
