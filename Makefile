@@ -1,5 +1,5 @@
 # Every command sets up what it needs: a .venv made by uv from requirements.lock.
-.PHONY: help install demo test lint serve bench lock
+.PHONY: help install demo test faults lint serve stack bench lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -9,8 +9,9 @@ BIN := .venv/bin
 help:
 	@echo "make demo     attack, harden and attack again a real classifier, through the REST API"
 	@echo "make serve    the service on http://127.0.0.1:8000"
-	@echo "make test     the tests        make lint   ruff, mypy --strict, import-linter"
-	@echo "make bench    speed, against peers"
+	@echo "make stack    a team's service as processes: Postgres, Redis, API, worker, reconciler; docs/deploy.md"
+	@echo "make test     the tests        make lint   ruff, mypy --strict, import-linter, hadolint"
+	@echo "make bench    speed, against peers      make faults   kill -9, cut wires, full disks: all fault tests"
 
 install: .venv/installed
 
@@ -33,20 +34,33 @@ demo: install
 serve: install
 	@$(BIN)/temperd serve
 
-# One thread a process, one process a core: torch's own threads would fight over the cores.
+# Ctrl-C ends it; the data stays in temper-stack/. ARGS="--help" says what it takes.
+stack: install
+	@$(BIN)/python -m stack $(ARGS)
+
+# One thread a process: torch's own threads would fight over the cores. More processes than cores: fault tests mostly wait.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(shell echo $$(($$(nproc) * 3 / 2))) --dist worksteal
+
 test: install
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	@$(PYTEST)
+
+# All of them, the long ones too; those that take seconds are among the tests already.
+faults: install
+	@$(PYTEST) tests/faults tests/team tests/jobs tests/worker -m "long or not long"
 
 lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
 
 bench: install
 	@$(BIN)/python -m benchmarks
 
-# Exact versions of everything, without index addresses; written anew by hand when dependencies change.
+# Exact versions of everything, without index addresses; written anew by hand when dependencies change. The second one is
+# what of it runs in production, and what the container image installs.
+COMPILE := pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate
 lock: | $(UV)
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url \
-		--no-header --no-annotate --output-file requirements.lock pyproject.toml
+	@$(UV) $(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	@$(UV) $(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 
-from api import catalog, checkpoints, errors, events, health, jobs, openapi
+from api import catalog, checkpoints, errors, events, health, jobs, logs, metrics, openapi
+from api.nul import NoNul
 from api.services import Services
 from core import __version__
 
@@ -23,9 +24,11 @@ def create_app(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
         lifespan=lifespan,
         max_body_size=services.settings.max_upload_bytes,
     )
-    app.state.services = services
+    app.state.services, app.state.patience = services, health.Patience()
     errors.install(app)
-    for module in (jobs, events, checkpoints, catalog, health):
+    for module in (jobs, events, logs, checkpoints, catalog, health):
         app.include_router(module.router)
     openapi.install(app)
+    app.add_middleware(NoNul)
+    metrics.install(app)
     return app

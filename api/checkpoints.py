@@ -14,6 +14,7 @@ from jobs.states import FINAL
 from jobs.tables import Artifact
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+_SIGNED_SECONDS = 3600.0
 
 
 @router.head("/{job_id}/checkpoint", include_in_schema=False)
@@ -35,11 +36,20 @@ def get_checkpoint(
 
 @router.get("/{job_id}/artifacts", summary="What a job made")
 def list_artifacts(job_id: str, services: Provided) -> dict[str, Any]:
-    """Every file with its size and SHA-256; empty until the job has ended."""
+    """Every file with its size and SHA-256; empty until the job has ended.
+
+    `signed_url`: where the store itself gives it out, for an hour, to anybody who has this address; null if it cannot.
+    """
     services.repository.job(job_id)
     outputs = services.repository.artifacts(job_id, "output")
     items = [
-        {"name": name, "size": item.size, "sha256": item.sha256, "href": f"/jobs/{job_id}/artifacts/{name}"}
+        {
+            "name": name,
+            "size": item.size,
+            "sha256": item.sha256,
+            "href": f"/jobs/{job_id}/artifacts/{name}",
+            "signed_url": services.storage.signed_url(item.key, _SIGNED_SECONDS),
+        }
         for name, item in sorted(outputs.items())
     ]
     return {"items": items}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Annotated, Any
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import Header, Request
 from fastapi.responses import Response, StreamingResponse
@@ -13,6 +16,7 @@ from api.errors import problem
 from api.services import Services
 from jobs.tables import Artifact
 
+_CHUNK = 1 << 20
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -65,8 +69,25 @@ def send(artifact: Artifact, conditions: Conditions, services: Services) -> Resp
     headers["Content-Disposition"] = f'attachment; filename="{artifact.name}"'
     if conditions.head:
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    content = services.storage.read(artifact.key, start, end)
-    return StreamingResponse(content, status, headers, media_type="application/octet-stream")
+    # a copy of its own, hashed before the first byte leaves: what the store damaged is never sent
+    copy = _fetch(artifact, services)
+    return StreamingResponse(_read(copy, start, end), status, headers, media_type="application/octet-stream")
+
+
+def _fetch(artifact: Artifact, services: Services) -> BinaryIO:
+    services.settings.work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=services.settings.work_dir, prefix=".download-") as folder:
+        path = Path(folder) / "file"
+        services.storage.fetch(artifact.key, artifact.sha256, path)
+        return path.open("rb")  # it lives on without a name until it is closed
+
+
+def _read(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with file:
+        file.seek(start)
+        while start < end and (chunk := file.read(min(_CHUNK, end - start))):
+            start += len(chunk)
+            yield chunk
 
 
 def _bounds(header: str, size: int) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from jobs.database import AWAY
 from jobs.errors import JobsError
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(JobsError)
     async def _(_request: Request, error: JobsError) -> JSONResponse:
         return problem(error.status, error.code, str(error), hint=error.hint)
+
+    for away in AWAY:
+
+        @app.exception_handler(away)
+        async def _(_request: Request, error: Exception) -> JSONResponse:
+            _log.error("the database does not answer: %s", error)
+            hint = "nothing is lost; try again in a moment"
+            return problem(503, "database_unavailable", "the database does not answer", {"Retry-After": "5"}, hint=hint)
 
     @app.exception_handler(SpecInvalidError)
     async def _(_request: Request, error: SpecInvalidError) -> JSONResponse:

@@ -1,29 +1,100 @@
-"""Is the process alive, and can it work?"""
+"""Is the process alive, can it work, and how does it go?"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.services import Provided
+from api.metrics import CONTENT_TYPE, render
+from api.services import Provided, Services
+from jobs.errors import JobsError
 
 router = APIRouter(tags=["health"])
+_SECONDS = 3.0
+_log = logging.getLogger(__name__)
+
+Check = Callable[[], str | None]
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
+async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses={503: {"description": "Something is wrong; the checks say what."}})
-def readyz(services: Provided) -> JSONResponse:
-    """Database, storage and runner, each by name."""
-    checks = {"database": "ok", "runner": "ok" if services.worker_alive() else "not running"}
+async def readyz(request: Request, services: Provided) -> JSONResponse:
+    """Database, store, and what runs the jobs, each by name; none of them is waited for long."""
+    ours: dict[str, Check] = {"database": partial(_database, services), "storage": partial(_storage, services)}
+    checks = {**ours, **services.checks}
+    patience: Patience = request.app.state.patience
+    answers = await asyncio.gather(*(patience.ask(name, check) for name, check in checks.items()))
+    found = {name: answer or "ok" for name, answer in zip(checks, answers, strict=True)}
+    ready = all(value == "ok" for value in found.values())
+    return JSONResponse({"ready": ready, "checks": found}, 200 if ready else 503)
+
+
+class Patience:
+    """Asks what may not answer, each question in a thread of its own.
+
+    Those of the other requests may all be waiting for what is away. A question that is still open is not asked again.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[str, asyncio.Future[str | None]] = {}
+
+    async def ask(self, name: str, check: Check) -> str | None:
+        """What is wrong, or None."""
+        asked = self._asked.get(name)
+        if asked is None or asked.done():
+            asked = self._asked[name] = self._start(check)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asked), _SECONDS)
+        except TimeoutError:
+            return f"it does not answer within {_SECONDS:.0f} s"
+
+    def _start(self, check: Check) -> asyncio.Future[str | None]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str | None] = loop.create_future()
+
+        def run() -> None:
+            try:
+                answer = check()
+            except Exception:  # noqa: BLE001 - the boundary of the thread
+                _log.exception("a check met a fault")
+                answer = "the check itself failed; the log has the details"
+            with contextlib.suppress(RuntimeError):  # nobody listens any more: the service has stopped
+                loop.call_soon_threadsafe(future.set_result, answer)
+
+        threading.Thread(target=run, name="readyz", daemon=True).start()
+        return future
+
+
+def _database(services: Services) -> str | None:
     try:
-        services.repository.page(state=None, defense=None, limit=1, after=None)
+        services.upkeep.clock()
     except SQLAlchemyError as error:
-        checks["database"] = type(error).__name__
-    ready = all(value == "ok" for value in checks.values())
-    return JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503)
+        return f"it does not answer ({type(error).__name__})"
+    return None
+
+
+def _storage(services: Services) -> str | None:
+    try:
+        services.storage.check()
+    except JobsError as error:
+        return str(error)
+    return None
+
+
+@router.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus")
+def metrics(services: Provided) -> PlainTextResponse:
+    """Jobs by queue and state, waits, lost leases, epochs, GPU memory, HTTP."""
+    return PlainTextResponse(render(services.upkeep), media_type=CONTENT_TYPE)

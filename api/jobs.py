@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -13,6 +14,7 @@ from api import views
 from api.errors import problem
 from api.services import Provided, Services
 from api.submit import submit
+from jobs.errors import StorageError
 from jobs.states import FINAL, State
 from jobs.tables import Job
 
@@ -90,13 +92,28 @@ def get_report(job_id: str, services: Provided) -> JSONResponse:
 def cancel_job(job_id: str, services: Provided) -> JSONResponse:
     """200 once it is cancelled; 202 while its process is being stopped: `state` turns when that is dead."""
     job = services.repository.request_cancel(job_id)
-    services.ring()
     return JSONResponse(_detail(job, services), 200 if job.state == State.CANCELLED else 202)
+
+
+@router.post("/{job_id}/pause", summary="Pause a running job")
+def pause_job(job_id: str, services: Provided) -> JSONResponse:
+    """200 once it is paused; 202 while it saves its state: `state` turns when its process is dead and the GPU free."""
+    job = services.repository.request_pause(job_id)
+    return JSONResponse(_detail(job, services), 200 if job.state == State.PAUSED else 202)
+
+
+@router.post("/{job_id}/resume", summary="Go on with a paused job, or one that no room was left for")
+def resume_job(job_id: str, services: Provided) -> dict[str, Any]:
+    """It is queued again, and goes on from where it was paused."""
+    job = services.repository.resume(job_id)
+    services.ring(job.queue, job.id)
+    return _detail(job, services)
 
 
 @router.delete("/{job_id}", summary="Delete a finished job")
 def delete_job(job_id: str, services: Provided) -> dict[str, Any]:
     """Frees its files, and the uploads that no other job uses; says how many bytes."""
     freed = services.repository.delete(job_id)
-    services.storage.delete([stored.key for stored in freed])
+    with contextlib.suppress(StorageError):  # the rows are gone, so the files are swept
+        services.storage.delete([stored.key for stored in freed])
     return {"id": job_id, "freed_bytes": sum(stored.size for stored in freed)}

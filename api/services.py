@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,17 +11,22 @@ from fastapi import Depends, Request
 from jobs.repository import JobRepository
 from jobs.settings import Settings
 from jobs.storage import Storage
+from jobs.upkeep import Upkeep
 
 
 @dataclass(frozen=True)
 class Services:
-    """Repository, storage, settings; ``ring`` wakes a worker, ``worker_alive`` says whether one listens."""
+    """Repositories, storage, settings.
+
+    ``ring(queue, job_id)`` wakes a worker, at once and whatever happens; ``checks`` say by name what is wrong, or None.
+    """
 
     repository: JobRepository
+    upkeep: Upkeep
     storage: Storage
     settings: Settings
-    ring: Callable[[], None]
-    worker_alive: Callable[[], bool]
+    ring: Callable[[str, str], None]
+    checks: Mapping[str, Callable[[], str | None]]
 
 
 def _services(request: Request) -> Services:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +21,8 @@ from starlette.exceptions import HTTPException
 from api.errors import SpecInvalidError
 from api.services import Services
 from core.spec import JobSpec, merge
+from jobs.database import AWAY
+from jobs.errors import StorageFullError
 from jobs.repository import NewJob, NewUpload, new_id
 from jobs.tables import Job
 from recipes.catalog import RecipeError, load
@@ -90,20 +95,29 @@ def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Ser
         job = services.repository.create(
             NewJob(
                 spec=spec.model_dump(mode="json"),
+                queue=spec.queue or _queue(spec, services.settings.queue),
                 defense=spec.defense.name,
                 name=spec.name,
                 tags=dict(spec.tags),
                 epochs=spec.epochs,
                 checkpoint_upload=uploads.get("checkpoint"),
                 data_upload=uploads.get("data"),
+                max_seconds=60 * spec.max_minutes if spec.max_minutes else None,
             ),
             new.values(),
         )
+    except AWAY:
+        raise  # the commit may have happened before its answer was lost: files without a row are swept
     except BaseException:
         services.storage.delete([upload.stored.key for upload in new.values()])
         raise
-    services.ring()
+    services.ring(job.queue, job.id)
     return job
+
+
+def _queue(spec: JobSpec, usual: str) -> str:
+    """Several GPUs are not on every machine."""
+    return "gpu-large" if usual == "gpu" and spec.devices > 1 else usual
 
 
 def _from_recipe(content: dict[str, Any], *, brings_data: bool) -> tuple[dict[str, Any], str | None]:
@@ -143,6 +157,8 @@ def _text(form: FormData, name: str) -> str:
     value = form[name]
     if not isinstance(value, str):
         raise SpecInvalidError.field(name, "send text, not a file")
+    if "\0" in value:
+        raise SpecInvalidError.field(name, "it holds the character NUL")
     return value
 
 
@@ -156,7 +172,10 @@ def _file(form: FormData, name: str) -> UploadFile:
 def _parse_json(text: str, field: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
-        json.dumps(content, ensure_ascii=False).encode()  # lone surrogates could be stored nowhere
+        text = json.dumps(content, ensure_ascii=False)
+        text.encode()  # lone surrogates could be stored nowhere
+        if r"\u0000" in text:
+            raise ValueError("it holds the character NUL")
     except (ValueError, RecursionError) as error:
         raise SpecInvalidError.field(field, f"not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -208,14 +227,27 @@ def _from_job(job_id: str, services: Services) -> NewUpload:
         raise SpecInvalidError.field("checkpoint.job", f"job {job_id} has no hardened checkpoint (it is {job.state})")
     name = f"checkpoint.{report['output']['format']}"
     artifact = services.repository.artifacts(job_id, "output")[name]
-    with tempfile.TemporaryDirectory() as folder:
+    with _room(services) as folder:
         path = Path(folder) / name
         services.storage.fetch(artifact.key, artifact.sha256, path)
         return _put(f"{job_id}.{name}", path, services)
 
 
+@contextmanager
+def _room(services: Services) -> Iterator[str]:
+    """A temporary folder where the service keeps its data; what a killed process leaves there is swept."""
+    services.settings.work_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=services.settings.work_dir, prefix=".upload-") as folder:
+            yield folder
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise StorageFullError("the service's disk is full", "an operator has to free some space") from error
+        raise
+
+
 def _store(filename: str, file: BinaryIO, services: Services) -> NewUpload:
-    with tempfile.TemporaryDirectory() as folder:
+    with _room(services) as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as target:
             shutil.copyfileobj(file, target, 1 << 20)
@@ -226,5 +258,5 @@ def _put(filename: str, path: Path, services: Services) -> NewUpload:
     upload_id = new_id("up")
     stored = services.storage.put(f"uploads/{upload_id}", path)
     # only the last part: browsers may send paths, and the name is only ever shown
-    shown = filename.replace("\\", "/").rpartition("/")[2][:200].encode("utf-8", "replace").decode()
+    shown = filename.replace("\\", "/").rpartition("/")[2][:200].encode("utf-8", "replace").decode().replace("\0", "")
     return NewUpload(upload_id, shown, stored)

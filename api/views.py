@@ -25,11 +25,13 @@ def job_summary(job: Job) -> dict[str, Any]:
         "name": job.name,
         "tags": job.tags,
         "defense": job.defense,
+        "queue": job.queue,
         "state": job.state,
         "phase": job.phase if job.state == State.RUNNING else None,
         "attempt": job.attempt,
         "progress": job.progress,
         "cancel_requested": job.cancel_requested,
+        "pause_requested": job.pause_requested,
         "failure": job.failure,
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
@@ -53,7 +55,13 @@ def job_detail(job: Job, queue_position: int | None) -> dict[str, Any]:
 def links(job_id: str) -> dict[str, str]:
     """Where the rest of a job is."""
     base = f"/jobs/{job_id}"
-    return {"self": base, **{name: f"{base}/{name}" for name in ("events", "report", "checkpoint", "cancel")}}
+    return {
+        "self": base,
+        **{
+            name: f"{base}/{name}"
+            for name in ("events", "logs", "report", "checkpoint", "artifacts", "cancel", "pause")
+        },
+    }
 
 
 def event_view(event: Event) -> dict[str, Any]:

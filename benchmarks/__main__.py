@@ -1,10 +1,10 @@
-"""python -m benchmarks [attacks|memory|standard|training|service]: all, or one."""
+"""python -m benchmarks [attacks|memory|standard|training|service|team]: all, or one."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import attacks, memory, service, standard, training
+from benchmarks import attacks, memory, service, standard, team, training
 
 PARTS = {
     "attacks": attacks.main,
@@ -12,6 +12,7 @@ PARTS = {
     "standard": standard.main,
     "training": training.main,
     "service": service.main,
+    "team": team.main,
 }
 
 if __name__ == "__main__":

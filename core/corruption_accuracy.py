@@ -47,7 +47,7 @@ def _accuracy(model: Classifier, bench: Bench, name: str, severity: int) -> floa
     purpose = derive_seed(bench.seed, "corruption", name, severity)
     correct = 0
     with frozen(model), torch.no_grad():
-        for _, x, y, ids in bench.batches(np.arange(len(bench.images))):
+        for _, x, y, ids in bench.batches(bench.team.share(np.arange(len(bench.images)))):
             corrupted = corrupt(name, x, severity, Rng.for_images(purpose, ids))
             correct += int((model(corrupted).argmax(1) == y).sum())
-    return correct / len(bench.images)
+    return int(bench.team.sum(torch.tensor(correct))) / len(bench.images)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attacks.base import Attack, Run
+from core.attacks.base import Attack, Found, Run
 from core.data import Ids, ImageSet, chunks
 from core.errors import BadLogitsError
 from core.models.classifier import Classifier, frozen
+from core.parallel import ALONE, Team
 from core.projections import norm_of
 from core.rng import Rng, derive_seed
 from core.suites import Entry, Suite
@@ -31,13 +32,14 @@ _RANDOM_PASSES, _RANDOM_DIFFERENCE = 5, 1e-4  # of the logits' norm: a randomise
 
 @dataclass(frozen=True)
 class Bench:
-    """What every attack of an evaluation shares: the images, and how to go over them."""
+    """What every attack of an evaluation shares: the images, how to go over them, and the ranks that do."""
 
     images: ImageSet
     num_classes: int
     seed: int
     batch_size: int
     device: torch.device
+    team: Team = ALONE
 
     def batches(self, rows: Ids) -> Iterator[tuple[Ids, Tensor, Tensor, Tensor]]:
         """Pieces of ``rows`` with their images, labels and ids."""
@@ -90,7 +92,7 @@ def predict_once(model: Classifier, bench: Bench, ledger: Ledger) -> Integers:
     """The clean predictions, made at the first call and kept in the ledger."""
     if ledger.predictions is None:
         predictions = predict(model, bench)
-        ledger.randomised = is_randomised(model, bench)
+        ledger.randomised = bench.team.first(lambda: is_randomised(model, bench))
         ledger.predictions = predictions  # last: a stop in between must not leave half of it
     return ledger.predictions
 
@@ -126,11 +128,8 @@ def attack_images(
         wave = waves[place.wave]
         unseen = sum(len(later) for later in waves[place.wave + 1 :]) * sum(work)
         while place.run < len(work):
-            for piece, x, y, ids in bench.batches(wave[tally.standing[wave] & ~place.done[wave]]):
-                last = _last(place, piece, x) if attack.carries_on else x
-                rng = Rng.for_images(purpose, ids)
-                found = attack.perturb_once(model, x, y, threat, rng, Run(place.run, last))
-                proof = verify(model, found.x_adv, x, y, threat.norm, threat.eps if attack.bounded else None)
+            for piece in chunks(wave[tally.standing[wave] & ~place.done[wave]], bench.batch_size * bench.team.size):
+                found, proof = _attack_share(model, bench, attack, threat, purpose, place, piece)
                 _record(tally, piece, proof, found.queries)
                 place.done[piece] = True
                 if attack.carries_on:
@@ -144,6 +143,24 @@ def attack_images(
         place.last.clear()
     if (tally.queries[tally.attacked] == 0).any():
         raise AssertionError(f"attack {attack.name!r} left out images that it was to attack")
+
+
+def _attack_share(
+    model: Classifier, bench: Bench, attack: Attack, threat: ThreatModel, purpose: int, place: Place, piece: Ids
+) -> tuple[Found, Proof]:
+    """One run on a batch: every rank attacks its images of it, and all hear what came of them."""
+    team = bench.team
+    mine = team.share(piece)
+    x, y, ids = bench.images.batch(mine, bench.device)
+    if len(mine):
+        last = _last(place, mine, x) if attack.carries_on else x
+        found = attack.perturb_once(model, x, y, threat, Rng.for_images(purpose, ids), Run(place.run, last))
+        proof = verify(model, found.x_adv, x, y, threat.norm, threat.eps if attack.bounded else None)
+    else:
+        found, proof = Found(x, y), Proof(y.bool(), y, y.float())
+    queries, results = team.whole(found.queries, len(piece)), [team.whole(part, len(piece)) for part in proof]
+    x_adv = team.whole(found.x_adv, len(piece)) if attack.carries_on else found.x_adv
+    return Found(x_adv, queries), Proof(*results)
 
 
 def _waves(attack: Attack, bench: Bench, rows: Ids) -> list[Ids]:
@@ -182,12 +199,13 @@ def predict(model: Classifier, bench: Bench) -> Integers:
     Raises: BadLogitsError if it returns anything but one finite logit for each class.
     """
     predictions = np.zeros(len(bench.images), np.int64)
+    mine = bench.team.share(np.arange(len(bench.images)))
     with frozen(model), torch.no_grad():
-        for rows, x, _, _ in bench.batches(np.arange(len(bench.images))):
+        for rows, x, _, _ in bench.batches(mine):
             logits = model(x)
             _check_logits(logits, len(x), bench.num_classes)
             predictions[rows] = logits.argmax(1).cpu().numpy()
-    return predictions
+    return bench.team.whole(torch.from_numpy(predictions[mine]), len(predictions)).numpy()
 
 
 def _check_logits(logits: Tensor, count: int, num_classes: int) -> None:

@@ -18,6 +18,7 @@ from core.data import FEW, some
 from core.diagnose import diagnose
 from core.evaluate import Bench, entries_for, evaluate, predict_once
 from core.models.classifier import Classifier
+from core.parallel import ALONE
 from core.report import Side
 from core.spec import EvaluationSpec
 from core.suites import Entry, Suite
@@ -104,13 +105,22 @@ def evaluate_side(
         ledger.steps += 1
         on_step(min(1.0, (suite_fb + done_fb + each * len(extras.get("corruptions", ()))) / total_fb))
 
+    # a few images, looked at one after another in many ways: not worth sharing
+    team, own = bench.team, replace(bench, team=ALONE)
+
+    def look_at_curve() -> dict[str, Any] | None:
+        curve = accuracy_curve(model, own, ledger, entries, headline)
+        return curve.model_dump(mode="json") if curve else None
+
+    def look_for_signs() -> list[dict[str, Any]]:
+        signs = diagnose(model, own, ledger, entries, headline, deployed=deployed, surrogate=surrogate, before=before)
+        return [sign.model_dump(mode="json") for sign in signs]
+
     if "curve" not in extras:
-        curve = accuracy_curve(model, bench, ledger, entries, headline)
-        extras["curve"] = curve.model_dump(mode="json") if curve else None
+        extras["curve"] = team.first(look_at_curve)
         further()
     if spec.diagnose and "diagnosis" not in extras:
-        signs = diagnose(model, bench, ledger, entries, headline, deployed=deployed, surrogate=surrogate, before=before)
-        extras["diagnosis"] = [sign.model_dump(mode="json") for sign in signs]
+        extras["diagnosis"] = team.first(look_for_signs)
         further()
     corruptions = None
     if spec.corruptions:

@@ -90,7 +90,7 @@ class Workdir:
         return self.root / "state" / f"training-{epoch}-{step}.pt"
 
     def saved_training(self) -> list[Path]:
-        """Saved training states, newest first; a restored one is called training.pt."""
+        """Saved training states, newest first; restored ones are called training-0.pt, training-1.pt."""
         return sorted((self.root / "state").glob("training*.pt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
 
     @property

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from core.attacks.pgd import PGD
 from core.cost import Cost
 from core.embedding import embed
 from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped, UnsupportedError
-from core.evaluate import predict_once
+from core.evaluate import Bench, predict_once
 from core.export import load_exported, to_uploaded_form, write_checkpoints
 from core.inputs import Inputs, load_inputs
 from core.models.classifier import Classifier, do_nothing
 from core.outcome import Outcome, evaluate_side, ledger_path, preview
+from core.parallel import ALONE, Team
 from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
@@ -38,7 +39,13 @@ SAVE_SECONDS = 30.0  # between two saves of an evaluation
 _NEAR_CHANCE = 0.1  # clean accuracy less than this far on the way from chance to 1 is near chance
 
 
-def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callable[[], bool] = lambda: False) -> Report:
+def run(
+    spec: JobSpec,
+    workdir: Workdir,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool] = lambda: False,
+    team: Team = ALONE,
+) -> Report:
     """Validate, attack, fine-tune, export, attack the exported file, report.
 
     Args:
@@ -46,25 +53,28 @@ def run(spec: JobSpec, workdir: Workdir, on_event: OnEvent, should_stop: Callabl
         workdir: prepared inputs; state is kept and output left in it.
         on_event: told phases, progress, results and saved state, as plain dicts with a "type".
         should_stop: polled after each batch; once true, the state is saved.
+        team: the ranks that run the job together, each in a process of its own that calls this; rank 0 alone writes.
     Raises: RunError with code and hint; Stopped after saving.
     """
     torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa: predictions would depend on device and batch
-    job = _Run(spec, workdir, on_event, should_stop)
+    job = _Run(spec, workdir, on_event, should_stop, team)
     with job.phase("validating"):
         model = job.load()
     with job.phase("baseline"):
         before = job.baseline(model)
     if not spec.defense.trains:
-        job.write_per_image(before, None)
+        if team.leads:
+            job.write_per_image(before, None)
         return assemble(job.inputs, workdir, before, None, None, job.costs, job.notes)
     with job.phase("training"):
         trained = job.train(model)
     with job.phase("exporting"):
-        job.export(trained)
+        team.first(lambda: job.export(trained))
     with job.phase("evaluating"):
         after = job.evaluate_exported(before.side)
-    job.write_per_image(before, after)
-    job.draw(trained)
+    if team.leads:
+        job.write_per_image(before, after)
+        job.draw(trained)
     return assemble(job.inputs, workdir, before, after, trained, job.costs, job.notes)
 
 
@@ -76,6 +86,7 @@ class _Run:
     workdir: Workdir
     on_event: OnEvent
     should_stop: Callable[[], bool]
+    team: Team = ALONE
     costs: dict[str, PhaseCost] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     inputs: Inputs = field(init=False)
@@ -93,7 +104,7 @@ class _Run:
         """Check the inputs and load the uploaded weights."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.spec.model.weights == "random":
-            write_random_weights(self.spec, self.workdir)
+            self.team.first(lambda: write_random_weights(self.spec, self.workdir))
         self.inputs = load_inputs(self.spec, self.workdir, device)
         self.progress = Progress(
             self.spec,
@@ -126,16 +137,17 @@ class _Run:
                 "cost": self.costs["baseline"].model_dump(),
                 "outcome": before.to_json(),
             }
-            path.parent.mkdir(exist_ok=True)
-            _write_atomically(path, json.dumps(content))
-            self.on_event({"type": "state", "file": path.name, "slot": path.name, "epoch": 0, "step": 0})
+            if self.team.leads:
+                path.parent.mkdir(exist_ok=True)
+                _write_atomically(path, json.dumps(content))
+                self.on_event({"type": "state", "file": path.name, "slot": path.name, "epoch": 0, "step": 0})
         return before
 
     def _first_look(self, model: Classifier, ledger: Ledger) -> None:
         """A first answer before the whole baseline, which may take long; it ends here if nothing was learnt."""
-        inputs, started = self.inputs, time.monotonic()
-        correct = predict_once(model, inputs.bench, ledger) == inputs.bench.labels
-        side = preview(model, inputs.bench, inputs.headline)
+        inputs, started, bench = self.inputs, time.monotonic(), self._bench
+        correct = predict_once(model, bench, ledger) == bench.labels
+        side = preview(model, bench, inputs.headline)
         shown = side.model_dump(mode="json", include={"clean", "attacks", "robust"})
         self.on_event({"type": "preview", "seconds": round(time.monotonic() - started, 2), **shown})
         accuracy, chance = float(correct.mean()), inputs.chance
@@ -164,11 +176,12 @@ class _Run:
             on_event=self.on_event,
             on_progress=self.progress.reporter("training", self.on_event),
             should_stop=self.should_stop,
+            team=self.team,
         )
         try:
             trained = trainer.train()
         except DivergedError:
-            if trainer.last_good is not None:
+            if trainer.last_good is not None and self.team.leads:
                 self.export(trainer.last_good)
             raise
         state = trained.state
@@ -191,6 +204,10 @@ class _Run:
         after = self._evaluate(model, "evaluating", deployed=again, surrogate=uploaded, before=before)
         self.on_event({"type": "result", "side": "after", **after.side.model_dump(mode="json")})
         return after
+
+    @property
+    def _bench(self) -> Bench:
+        return replace(self.inputs.bench, team=self.team)
 
     def _exported(self) -> Classifier:
         model = self.inputs.build()
@@ -217,6 +234,8 @@ class _Run:
 
         def save() -> None:
             nonlocal last_save
+            if not self.team.leads:  # all have the same
+                return
             ledger.save(path, self.spec.digest())
             last_save = time.monotonic()
             # how far the job has got: a baseline comes before the first epoch, the last evaluation after the last
@@ -226,7 +245,7 @@ class _Run:
         def on_step(fraction: float) -> None:
             # booked with each step: what a kill undoes is not paid twice
             ledger.seconds = earlier[0] + time.monotonic() - started
-            ledger.cost = sum((each.cost for each in models), earlier[1])
+            ledger.cost = earlier[1] + self.team.total(sum((each.cost for each in models), Cost()))
             report(fraction, epochs)
             stop_if_asked()
             if time.monotonic() - last_save > SAVE_SECONDS:
@@ -246,7 +265,7 @@ class _Run:
                 ledger.extras["looked"] = True
             outcome = evaluate_side(
                 model,
-                inputs.bench,
+                self._bench,
                 inputs.suite,
                 inputs.headline,
                 self.spec.evaluation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -143,6 +144,15 @@ class JobSpec(_Part):
     training: TrainingSpec | None = Field(None, description="null for a defense that does not train.")
     evaluation: EvaluationSpec = EvaluationSpec()
     seed: int = Field(0, ge=0, lt=2**53, description="Everything random follows from it.")
+    queue: Literal["cpu", "gpu", "gpu-large"] | None = Field(
+        None, description="Which workers may run it; null: those that the service uses by default."
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, le=100_000, description="The job fails once it has run this long, over all attempts; null: no end."
+    )
+    devices: int = Field(
+        1, ge=1, le=64, description="GPUs to share the work of a batch; without any GPU, as many processes."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -201,9 +211,23 @@ class JobSpec(_Part):
             return 0
         return self.defense.fb_per_example(self.training.eps_schedule.factor(epoch / self.epochs))
 
+    def computation(self) -> dict[str, Any]:
+        """What the job computes: its algorithms with all their fields, of the rest what differs from the defaults.
+
+        Names and where it runs change nothing, and neither does a field that a later version adds.
+        """
+        said: dict[str, Any] = {"defense": self.defense.model_dump(mode="json"), "seed": self.seed}
+        for name in ("model", "data", "threat", "training", "evaluation"):
+            part = getattr(self, name)
+            if part is not None:
+                content = part.model_dump(mode="json")
+                defaults = {key: field.default for key, field in type(part).model_fields.items()}
+                said[name] = {key: value for key, value in content.items() if getattr(part, key) != defaults[key]}
+        return said
+
     def digest(self) -> str:
-        """SHA-256 of the resolved spec: saved state belongs to exactly one."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of what the job computes: saved state belongs to exactly one."""
+        return hashlib.sha256(json.dumps(self.computation(), sort_keys=True).encode()).hexdigest()
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from core.data import Ids, ImageSet, epoch_batches, sample
 from core.defenses.base import Batch, Moment, Setting
 from core.errors import BadLogitsError, DivergedError, Stopped
 from core.models.classifier import Classifier, do_nothing
+from core.parallel import ALONE, Share, Team
 from core.prepared import Workdir
 from core.report import EpochCurve
 from core.rng import Rng, derive_seed
@@ -39,7 +41,10 @@ class Trained:
 
 @dataclass
 class Trainer:
-    """Everything the loop needs; ``train`` is the loop. ``last_good`` is what is kept when it diverges."""
+    """Everything the loop needs; ``train`` is the loop. ``last_good`` is what is kept when it diverges.
+
+    ``saves``: so many states were saved by this process.
+    """
 
     spec: JobSpec
     training: TrainingSpec
@@ -52,8 +57,10 @@ class Trainer:
     on_event: Callable[[dict[str, Any]], None]
     on_progress: Callable[[float, int], None]
     should_stop: Callable[[], bool]
+    team: Team = ALONE
     save_seconds: float = SAVE_SECONDS
     last_good: Trained | None = None
+    saves: int = 0
 
     def train(self) -> Trained:
         """Fine-tune from the last saved state, or from the checkpoint.
@@ -71,13 +78,14 @@ class Trainer:
                 batch = self._batch(batches[step], state.epoch)
                 moment = self._moment(state.epoch + step / len(batches))
                 self._set_lr(running.optimizer, state.epoch + (step + 0.5) / len(batches))
-                torch.manual_seed(derive_seed(self.spec.seed, "dropout", state.epoch, step))
+                self._seed_dropout(state.epoch, step, batch.share)
                 self.model.mixed_precision = self.training.mixed_precision
                 try:
-                    for loss in defense.losses(self.model, batch, moment, running.defense):
-                        self._backward(loss, state, len(batch.x))
-                        if not defense.sums_gradients:
-                            self._update(running)
+                    with batch.share.training(self.model):
+                        for loss in defense.losses(self.model, batch, moment, running.defense):
+                            self._backward(loss, state, batch)
+                            if not defense.sums_gradients:
+                                self._update(running)
                 except BadLogitsError as error:  # crafting meets weights that are no longer finite before a loss does
                     raise _diverged("the model's logits or gradients became NaN or infinite", state) from error
                 if defense.sums_gradients:
@@ -85,8 +93,7 @@ class Trainer:
                 self.model.mixed_precision = False
                 state.step = step + 1
                 self.on_progress((state.epoch + state.step / len(batches)) / epochs, state.epoch)
-                due = time.monotonic() - last_save > self.save_seconds
-                stop = self.should_stop()
+                due, stop = self.team.first(partial(self._asked, last_save))
                 if due or stop:
                     cost = self._account(state, cost, started)
                     started = last_save = time.monotonic()
@@ -94,6 +101,7 @@ class Trainer:
                     if stop:
                         raise Stopped
             self._account(state, cost, started)
+            self.team.check_alike(self.model.net)
             self._choose(running, self._validate(running, len(batches)))
             state.next_epoch()
             self.last_good = Trained(state, running.best)
@@ -101,7 +109,7 @@ class Trainer:
             # the event first: told twice after a crash is better than never
             self.on_event({"type": "epoch", **state.curves[-1]})
             self._save(running)
-            if self.should_stop():
+            if self.team.first(self.should_stop):
                 raise Stopped
         return Trained(state, running.best)
 
@@ -122,10 +130,17 @@ class Trainer:
         return running
 
     def _batch(self, rows: Ids, epoch: int) -> Batch:
+        share = Share(self.team, len(rows))
+        rows = share.of(rows)
         x, y, ids = self._images.batch(rows, self.device)
         rng = Rng.for_images(derive_seed(self.spec.seed, "train", epoch), ids)
         x, view = augment(x, self.training.augment, rng)
-        return Batch(x, y, rng, torch.from_numpy(rows).to(self.device), view)
+        return Batch(x, y, rng, torch.from_numpy(rows).to(self.device), view, share)
+
+    def _seed_dropout(self, epoch: int, step: int, share: Share) -> None:
+        """Masks of their own for each part of a batch: with equal ones, the same units would go in all parts."""
+        labels = (epoch, step, share.rank) if share.rank else (epoch, step)
+        torch.manual_seed(derive_seed(self.spec.seed, "dropout", *labels))
 
     def _moment(self, epoch: float) -> Moment:
         strength = self.training.eps_schedule.factor(epoch / self.spec.epochs)
@@ -141,16 +156,20 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = self._lr(epoch)
 
-    def _backward(self, loss: Tensor, state: TrainingState, count: int) -> None:
-        value = loss.item()
+    def _backward(self, loss: Tensor, state: TrainingState, batch: Batch) -> None:
+        """Of a part of the batch, the gradient is what this part adds to that of the batch."""
+        share = batch.share
+        value = share.mean(loss).item()
         if not math.isfinite(value):
             raise _diverged(f"the training loss became {value}", state)
+        loss = loss if share.weight == 1 else loss * share.weight
         loss.backward()  # type: ignore[no-untyped-call]
-        state.loss_sum += value * count
-        state.loss_count += count
+        state.loss_sum += value * share.count
+        state.loss_count += share.count
 
     def _update(self, running: Running) -> None:
         """One optimizer step on the gradients there are."""
+        self.team.sum_gradients(self.model.net.parameters())
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.net.parameters(), self.training.clip_norm)
         running.optimizer.step()
@@ -169,12 +188,14 @@ class Trainer:
             batch_size=self.evaluation_batch,
             device=self.device,
             threat=self.spec.threat,
+            team=self.team,
         )
         shipping = running.shipping
         shipping.on_forward = self._stop_if_asked
         try:
             if running.average:
-                running.average.settle(self._images)
+                with self.team.booked_once(self.model.cost):
+                    running.average.settle(self._images)
             accuracies = validation.measure(shipping)
         except BadLogitsError as error:
             raise _diverged("the model's logits became NaN or infinite", state) from error
@@ -183,7 +204,7 @@ class Trainer:
             raise
         finally:
             shipping.on_forward = do_nothing
-        _add(state.validation_cost, self.model.cost - cost)
+        _add(state.validation_cost, self.team.total(self.model.cost - cost))
         state.validation_seconds += time.monotonic() - started
         return EpochCurve(
             epoch=state.epoch + 1,
@@ -193,6 +214,10 @@ class Trainer:
             seconds=state.seconds,
             **accuracies,
         )
+
+    def _asked(self, last_save: float) -> tuple[bool, bool]:
+        """Whether to save now, and whether to stop."""
+        return time.monotonic() - last_save > self.save_seconds, self.should_stop()
 
     def _stop_if_asked(self) -> None:
         if self.should_stop():
@@ -215,14 +240,18 @@ class Trainer:
 
     def _account(self, state: TrainingState, since: Cost, started: float) -> Cost:
         """Book the passes and seconds since the last time."""
-        _add(state.training_cost, self.model.cost - since)
+        _add(state.training_cost, self.team.total(self.model.cost - since))
         state.seconds += time.monotonic() - started
         return self.model.cost.copy()
 
     def _save(self, running: Running) -> None:
+        if not self.team.leads:  # all have the same
+            return
         file = save(running, self.workdir, self.spec.digest())
         place = {"epoch": running.state.epoch, "step": running.state.step}
-        self.on_event({"type": "state", "file": file, "slot": "training.pt", **place})
+        # by turns: if one of the last two is damaged where they are stored, there is the other
+        self.saves += 1
+        self.on_event({"type": "state", "file": file, "slot": f"training-{self.saves % 2}.pt", **place})
 
 
 def _add(total: dict[str, int], cost: Cost) -> None:

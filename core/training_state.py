@@ -84,7 +84,8 @@ def save(running: Running, workdir: Workdir, digest: str) -> str:
     path = workdir.training(state.epoch, state.step)
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
+    with temporary.open("wb") as file:  # torch's own would not say why it failed
+        torch.save(content, file)
     temporary.replace(path)
     for older in workdir.saved_training()[2:]:
         older.unlink()

@@ -11,6 +11,7 @@ from core.attacks.pgd import PGD
 from core.data import ImageSet
 from core.evaluate import Bench, predict, survivors
 from core.models.classifier import Classifier
+from core.parallel import ALONE, Team
 from core.threat import ThreatModel
 
 _JUDGE = PGD(steps=10, step_size="eps/4")
@@ -27,6 +28,7 @@ class Validation:
     batch_size: int
     device: torch.device
     threat: ThreatModel
+    team: Team = ALONE
 
     def measure(self, model: Classifier) -> dict[str, float]:
         """The accuracies of an EpochCurve.
@@ -44,7 +46,7 @@ class Validation:
         }
 
     def _accuracies(self, model: Classifier, images: ImageSet, *, fgsm: bool) -> tuple[float, float, float]:
-        bench = Bench(images, self.num_classes, self.seed, self.batch_size, self.device)
+        bench = Bench(images, self.num_classes, self.seed, self.batch_size, self.device, self.team)
         clean = predict(model, bench) == bench.labels
         one_step = survivors(model, bench, clean, FGSM(), self.threat) if fgsm else clean
         robust = survivors(model, bench, clean, _JUDGE, self.threat)

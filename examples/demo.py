@@ -1,11 +1,13 @@
 """make demo: a real classifier is attacked, hardened through the REST API, and attacked again.
 
-Starts its own service on a free port, with its data in temper-data/demo, and stops it at the end.
+Starts its own service on a free port, with its data in temper-data/demo, and stops it at the end. With TEMPER_URL set
+it uses the service there instead, for example that of ``make stack``: TEMPER_URL=http://127.0.0.1:8000 make demo
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,7 +34,6 @@ def main() -> None:
     """Serve, submit, watch, show, download, prove."""
     started = time.monotonic()
     console.print("[bold]Temper demo[/bold]: a Fashion-MNIST classifier under linf attacks with eps 0.1")
-    console.print("starting the service (it loads torch, a few seconds) ...")
     with service() as url, httpx.Client(base_url=url, timeout=60) as client:
         console.print(f"service at {url}, API docs at {url}/docs")
         job = submit(client)
@@ -46,7 +47,15 @@ def main() -> None:
 
 @contextmanager
 def service() -> Iterator[str]:
-    """temperd as a process of its own; yields its address."""
+    """The address of one that runs, or temperd as a process of its own."""
+    if url := os.environ.get("TEMPER_URL", "").rstrip("/"):
+        try:
+            httpx.get(f"{url}/healthz").raise_for_status()
+        except httpx.HTTPError as error:
+            sys.exit(f"no service answers at {url}: {error}")
+        yield url
+        return
+    console.print("starting the service (it loads torch, a few seconds) ...")
     temperd = Path(sys.executable).with_name("temperd")
     command = [temperd, "serve", "--port", "0", "--data-dir", DATA_DIR]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -152,6 +161,7 @@ def count(value: dict[str, Any]) -> str:
 def download(client: httpx.Client, job: str, report: dict[str, Any]) -> Path:
     """Save the hardened checkpoint beside the service's data."""
     path = DATA_DIR / "hardened.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(client.get(f"/jobs/{job}/checkpoint").raise_for_status().content)
     console.print(f"hardened checkpoint: {path.relative_to(HERE.parent)}")
     console.print(f"SHA-256 {report['output']['sha256']}")

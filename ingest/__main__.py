@@ -8,6 +8,7 @@ On refusal one JSON line goes to stdout, exit status 64.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
@@ -18,7 +19,7 @@ from typing import Any
 from ingest.archives import reading
 from ingest.checkpoint import prepare_checkpoint
 from ingest.datasets import find_dataset
-from ingest.errors import CheckpointFormatError, DataFormatError, IngestError
+from ingest.errors import CheckpointFormatError, DataFormatError, DiskFullError, IngestError
 from ingest.image_folder import prepare_image_folder
 from ingest.npz import prepare_npz
 from ingest.pickle_walk import SAVE_HINT
@@ -45,6 +46,11 @@ def main(arguments: list[str]) -> int:
         _prepare_data(data, options, target)
     except IngestError as error:
         return _refuse(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            traceback.print_exc()
+            return _refuse(unexpected)
+        return _refuse(DiskFullError("the worker's disk is full", "free some space, then submit it again"))
     except Exception:  # noqa: BLE001 - hostile bytes find errors that nobody thought of; the upload is at fault
         traceback.print_exc()
         return _refuse(unexpected)
@@ -52,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _refuse(error: IngestError) -> int:
-    failure = {"type": "failure", "code": error.code, "blame": "user", "detail": error.detail, "hint": error.hint}
+    failure = {"type": "failure", "code": error.code, "blame": error.blame, "detail": error.detail, "hint": error.hint}
     # names in archives need not be valid text
     shown = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in failure.items()}
     sys.stdout.write(json.dumps(shown) + "\n")

@@ -7,6 +7,7 @@ class IngestError(Exception):
     """Base: a fault of the uploaded file, told to the user who sent it."""
 
     code = "upload_invalid"
+    blame = "user"
 
     def __init__(self, detail: str, hint: str = "") -> None:
         super().__init__(detail)
@@ -66,3 +67,10 @@ class UploadTooLargeError(IngestError):
     """More tensors, images or bytes than this server takes."""
 
     code = "upload_too_large"
+
+
+class DiskFullError(IngestError):
+    """The work folder's disk has no room left."""
+
+    code = "storage_full"
+    blame = "system"

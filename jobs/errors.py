@@ -52,7 +52,23 @@ class LeaseLostError(JobsError):
     status, code = 409, "lease_lost"
 
 
+class StorageError(JobsError):
+    """The store does not answer, or refuses."""
+
+    status, code = 503, "storage_unavailable"
+
+
 class StorageCorruptError(JobsError):
     """A stored file does not have the bytes that were put there."""
 
     code = "storage_corrupt"
+
+
+class StorageMissingError(StorageCorruptError):
+    """A stored file is gone."""
+
+
+class StorageFullError(JobsError):
+    """No room for a file."""
+
+    status, code = 507, "storage_full"

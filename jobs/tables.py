@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_COUNTER = BigInteger().with_variant(Integer, "sqlite")  # where only an INTEGER counts by itself
 
 
 class Base(DeclarativeBase):
@@ -37,6 +39,7 @@ class Job(Base):
     tags: Mapped[dict[str, Any]]
     state: Mapped[str]
     phase: Mapped[str | None]
+    queue: Mapped[str]
     defense: Mapped[str]
     spec: Mapped[dict[str, Any]]
     checkpoint_upload: Mapped[str | None] = mapped_column(ForeignKey("uploads.id"))
@@ -45,9 +48,14 @@ class Job(Base):
     owner: Mapped[str | None]
     lease_until: Mapped[float | None]
     stalled: Mapped[int] = mapped_column(default=0)  # attempts in a row that saved nothing new
+    lost: Mapped[int] = mapped_column(default=0)  # attempts whose child or worker was lost, over all its life
     reached_epoch: Mapped[int] = mapped_column(default=-1)
     reached_step: Mapped[int] = mapped_column(default=-1)
+    max_seconds: Mapped[float | None]  # of running, over all attempts
+    used_seconds: Mapped[float] = mapped_column(default=0.0)  # by the attempts before this one
+    claimed_at: Mapped[float | None]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False)
     progress: Mapped[dict[str, Any]]
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
@@ -59,6 +67,8 @@ class Job(Base):
     __table_args__ = (
         Index("jobs_by_state", "state", "created_at", "id"),
         Index("jobs_by_age", "created_at", "id"),
+        Index("jobs_by_checkpoint", "checkpoint_upload"),
+        Index("jobs_by_data", "data_upload"),
     )
 
 
@@ -78,7 +88,7 @@ class Event(Base):
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(_COUNTER, primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     attempt: Mapped[int]
     type: Mapped[str]
@@ -116,3 +126,71 @@ class Result(Base):
     eps: Mapped[float | None]
     correct: Mapped[int]
     total: Mapped[int]
+
+
+class LogChunk(Base):
+    """Some lines of a job's training log, as they were written."""
+
+    __tablename__ = "logs"
+
+    id: Mapped[int] = mapped_column(_COUNTER, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    text: Mapped[str]
+
+    __table_args__ = (Index("logs_by_job", "job_id", "id"), {"sqlite_autoincrement": True})
+
+
+class Message(Base):
+    """A webhook to be sent: the outbox. Written in the transaction that ends the job; kept until it is delivered."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[float]
+    created_at: Mapped[float]
+    delivered_at: Mapped[float | None]
+    given_up_at: Mapped[float | None]
+    error: Mapped[str | None]
+
+    __table_args__ = (Index("outbox_by_due", "delivered_at", "given_up_at", "due_at"),)
+
+
+class WorkerRow(Base):
+    """A worker that said lately that it is there."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    queues: Mapped[str]
+    seen_at: Mapped[float]
+
+
+class Total(Base):
+    """What deleted jobs add to sums that only grow."""
+
+    __tablename__ = "totals"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class Identity(Base):
+    """One row: which service this is. Its store says the same, so that nobody else's files are taken for its own."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Duty(Base):
+    """Something that one process at a time does for all, for as long as its lease runs."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    lease_until: Mapped[float]

@@ -22,21 +22,10 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def identity(name: str, seed: int = 0) -> str:
-    """SHA-256 of what a recipe, and what it starts from, say otherwise than by default.
-
-    A new field with a default changes nothing. Algorithms (defense, optimizer, schedules, architecture) count with all
-    their fields.
-    """
+    """SHA-256 of what a recipe, and what it starts from, compute."""
     recipe = load(name)
-    spec = recipe.resolve({"seed": seed})
-    said: dict[str, Any] = {"defense": spec.defense.model_dump(mode="json"), "seed": seed}
+    said = recipe.resolve({"seed": seed}).computation()
     said["start"] = identity(recipe.start) if recipe.start else None
-    for part_name in ("model", "data", "threat", "training", "evaluation"):
-        part = getattr(spec, part_name)
-        if part is not None:
-            content = part.model_dump(mode="json")
-            defaults = {key: field.default for key, field in type(part).model_fields.items()}
-            said[part_name] = {key: value for key, value in content.items() if getattr(part, key) != defaults[key]}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

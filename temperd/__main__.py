@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from jobs.datasets import DATASETS
+from jobs.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 datasets_app = typer.Typer(no_args_is_help=True, help="Datasets by name.")
 app.add_typer(datasets_app, name="datasets")
 
@@ -28,11 +29,80 @@ def serve(
     """API and runner in one process, on SQLite and a local folder."""
     if not _is_loopback(host):
         raise typer.BadParameter("without keys the service listens on loopback only", param_hint="--host")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from temperd.embedded import serve_embedded  # imports torch: not for --help
+    from temperd.logs import configure
 
+    configure(as_json=False)
     serve_embedded(host, port, data_dir)
+
+
+@app.command()
+def api(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
+) -> None:
+    """The API alone, on TEMPER_DATABASE_URL, TEMPER_BROKER_URL and TEMPER_STORE_URL."""
+    settings = _team_settings()
+    from temperd.team import serve_api  # imports torch
+
+    serve_api(host, port, settings)
+
+
+@app.command()
+def worker(
+    queues: Annotated[str | None, typer.Option(help="Comma-separated; as TEMPER_QUEUES.")] = None,
+) -> None:
+    """Runs jobs of its queues, one at a time; several on one machine share its GPUs by CUDA_VISIBLE_DEVICES."""
+    settings = _team_settings(**({"queues": queues} if queues else {}))
+    from temperd.worker import run_worker
+
+    run_worker(settings)
+
+
+@app.command()
+def reconciler() -> None:
+    """Looks after lost jobs, rings and files; every worker does, this one does nothing else."""
+    settings = _team_settings()
+    from temperd.worker import run_reconciler
+
+    run_reconciler(settings)
+
+
+@app.command()
+def doctor(
+    checks: Annotated[
+        list[str] | None,
+        typer.Argument(help="database, schema, broker, store, workers; here: a worker or reconciler of this host."),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Ask again until all is well, for so many seconds.")] = 0,
+) -> None:
+    """Says what a team's service lacks: all but "here" if none is named. Exit status 1 if anything is wrong."""
+    settings = _team_settings()
+    from temperd.doctor import CHECKS, OF_THE_SERVICE, examine
+
+    names = checks or OF_THE_SERVICE
+    if unknown := [name for name in names if name not in CHECKS]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(CHECKS)}")
+    found = examine(settings, names, wait)
+    for name, wrong in found.items():
+        typer.echo(f"{name}: {wrong or 'ok'}")
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+def _team_settings(**changes: Any) -> Settings:
+    from temperd.logs import configure
+
+    configure(as_json=True)
+    try:
+        settings = Settings(**changes)
+    except ValidationError as error:
+        row = error.errors()[0]
+        raise typer.BadParameter(f"TEMPER_{str(row['loc'][0]).upper()}: {row['msg']}") from error
+    missing = [name for name in ("database_url", "broker_url", "store_url") if not getattr(settings, name)]
+    if missing:
+        raise typer.BadParameter(f"set {', '.join(f'TEMPER_{name.upper()}' for name in missing)}")
+    return settings
 
 
 def _is_loopback(host: str) -> bool:
@@ -44,13 +114,13 @@ def _is_loopback(host: str) -> bool:
 
 @app.command()
 def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Bring the database's schema up to date; serve does so by itself."""
-    from jobs.settings import Settings
+    """Bring the schema of TEMPER_DATABASE_URL, or of the data folder, up to date; serve does so by itself."""
     from temperd.schema import upgrade
 
     settings = Settings(data_dir=data_dir)
-    settings.root.mkdir(parents=True, exist_ok=True)
-    upgrade(settings.database_url)
+    if not settings.database_url:
+        settings.root.mkdir(parents=True, exist_ok=True)
+    upgrade(settings.database)
 
 
 @datasets_app.command()
@@ -63,7 +133,6 @@ def fetch(
     ] = None,
 ) -> None:
     """Download a dataset by torchvision and keep it for jobs that name it."""
-    from jobs.settings import Settings
     from temperd.datasets import fetch_dataset
 
     path = fetch_dataset(name, Settings(data_dir=data_dir).datasets_dir, source)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import create_engine
 
 from core.models.base import ImageShape
 from core.models.classifier import Classifier
 from core.models.fmnist_cnn import FMNISTCNN
+from jobs.database import open_database
+from stack.servers import Postgres
+from temperd.schema import upgrade
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 
@@ -41,3 +46,46 @@ def batch(arrays: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, to
     """The first 200 test images in [0, 1], their labels and ids."""
     x = torch.from_numpy(arrays["x_test"][:200])[:, None] / 255
     return x, torch.from_numpy(arrays["y_test"][:200]).long(), torch.arange(200)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real Postgres on a free port, with a database "migrated" that others are copied from."""
+    with Postgres() as server:
+        _execute(server.url, "CREATE DATABASE migrated")
+        upgrade(server.database("migrated"))
+        yield server
+
+
+def _execute(url, statement):
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """The address of a fresh database in it, with the newest schema."""
+    name = f"test_{secrets.token_hex(6)}"
+    _execute(postgres.url, f"CREATE DATABASE {name} TEMPLATE migrated")
+    yield postgres.database(name)
+    _execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path):
+    """A fresh database of either kind."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_url")
+    url = f"sqlite:///{tmp_path / 'temper.db'}"
+    upgrade(url)
+    return url
+
+
+@pytest.fixture
+def engine(url):
+    """Its engine."""
+    engine = open_database(url)
+    yield engine
+    engine.dispose()

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from worker.watchdog import DEADLINE
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS")
 _PASSED_PREFIXES = ("CUDA_", "NVIDIA_")
 _TAIL_BYTES = 4000
+_DEATH_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
 
 class Child:
@@ -26,12 +33,17 @@ class Child:
     outlive it, since the kernel ties the child to that thread (see leash).
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, deadline: float) -> None:
+        """``deadline``: see ``live_until``."""
         environment = {
             key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith(_PASSED_PREFIXES)
         }
         python = [sys.executable, "-P", "-m"]
-        leash = [*python, "worker.leash", str(os.getpid())]
+        wire, ours = os.pipe()
+        os.set_blocking(ours, False)
+        self._wire, self._wire_lock = os.fdopen(ours, "wb", buffering=0), threading.Lock()
+        self.live_until(deadline)
+        leash = [*python, "worker.leash", str(os.getpid()), str(wire)]
         self._log = log
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(
@@ -40,22 +52,33 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=environment,
+                pass_fds=(wire,),
                 start_new_session=True,
             )
+        os.close(wire)
+        self._family: set[_Process] = set()  # ranks of a job on several devices have sessions of their own
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._ended = False
         threading.Thread(target=self._read, name="child-events", daemon=True).start()
+
+    def live_until(self, deadline: float) -> None:
+        """Its watchdog kills it then, by time.monotonic, whatever becomes of this process; a later one replaces it."""
+        with self._wire_lock, contextlib.suppress(OSError):  # it is dead, or was stopped for long and reads nothing
+            if not self._wire.closed:
+                self._wire.write(DEADLINE.pack(deadline))
 
     def _read(self) -> None:
         if self._process.stdout is None:
             raise RuntimeError("the child has no stdout")
-        for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-                json.dumps(event, ensure_ascii=False).encode()
-            except ValueError:
-                continue  # half a line of a killed child, or text that could be stored nowhere
-            if isinstance(event, dict):
-                self._events.put(event)
+        with self._process.stdout as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line.replace(rb"\u0000", rb"\ufffd"))  # no database stores NUL
+                    json.dumps(event, ensure_ascii=False).encode()
+                except ValueError:
+                    continue  # half a line of a killed child, or text that could be stored nowhere
+                if isinstance(event, dict):
+                    self._events.put(event)
         self._events.put(None)
 
     def next_event(self, timeout: float) -> dict[str, Any] | None:
@@ -65,13 +88,15 @@ class Child:
         except queue.Empty:
             return None
         if event is None:
+            self._note_family()  # while its number is its own
             self._process.wait()
+            self._ended = True
         return event
 
     @property
     def ended(self) -> bool:
         """Whether the process is dead and every event was taken."""
-        return self._process.returncode is not None and self._events.empty()
+        return self._ended
 
     @property
     def returncode(self) -> int:
@@ -89,12 +114,56 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group; returns when the process is dead."""
-        with contextlib.suppress(ProcessLookupError):  # it is dead, and so is its group
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """SIGKILL to it and all that came from it; returns when every one of them is dead, however long it takes."""
+        self._note_family()
+        warned = time.monotonic()
+        while living := self._family & _processes().keys():
+            if time.monotonic() > warned + _DEATH_SECONDS:
+                warned = time.monotonic()
+                _log.error("the kernel does not end %s", ", ".join(str(process.pid) for process in living))
+            for process in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            time.sleep(0.01)
+            self._note_family()
         self._process.wait()
+        with self._wire_lock:
+            self._wire.close()
+
+    def _note_family(self) -> None:
+        """Add what belongs to it now: its group, and everything below what belonged to it before."""
+        there = _processes()
+        if self._process.returncode is None:  # once it was waited for, its number may be another's
+            group = self._process.pid
+            self._family |= {process for process, (_, its_group) in there.items() if its_group == group}
+        while below := {
+            process
+            for process, (parent, _) in there.items()
+            if process not in self._family and parent in {member.pid for member in self._family & there.keys()}
+        }:
+            self._family |= below
 
     def log_tail(self) -> str:
         """The last lines of what it wrote to stderr."""
-        content = self._log.read_bytes()[-_TAIL_BYTES:]
-        return content.decode(errors="replace")
+        with self._log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A process for good: its number may be used again, but not with the same time of birth."""
+
+    pid: int
+    born: int
+
+
+def _processes() -> dict[_Process, tuple[int, int]]:
+    """Parent and group of all processes but zombies."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent, group, *rest = stat.read_text().rpartition(")")[2].split()
+            if state not in "ZX":
+                found[_Process(int(stat.parent.name), int(rest[16]))] = (int(parent), int(group))
+    return found

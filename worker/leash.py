@@ -1,28 +1,42 @@
-"""python -m worker.leash PARENT COMMAND...: becomes COMMAND, tied to the life of its parent.
+"""python -m worker.leash PARENT WIRE COMMAND...: becomes COMMAND, tied to the life of its parent.
 
 The kernel kills this process when the parent thread ends, whatever the reason, so a killed worker leaves no
-child behind. The setting survives exec. A lower priority keeps the API responsive beside training.
+child behind. The setting survives exec. WIRE is a file descriptor for a watchdog, or "-" for none. A lower priority
+keeps the API responsive beside training.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
+
+from worker.watchdog import watch
 
 _PR_SET_PDEATHSIG = 1
-_NICE = 5
+_NICE = 10
+
+
+def die_with_parent(parent: int) -> None:
+    """From now on the kernel kills this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent died before the child started")
 
 
 def main(arguments: list[str]) -> None:
     """Put on the leash, then exec."""
-    parent, *command = arguments
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        sys.exit("the parent died before the child started")
+    parent, wire, *command = arguments
+    die_with_parent(int(parent))
+    if wire != "-":
+        watch(int(wire))
     os.nice(_NICE)
+    with contextlib.suppress(OSError):  # where the kernel shares the cores by session, and only then by process
+        Path("/proc/self/autogroup").write_text(str(_NICE))
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 

@@ -14,8 +14,9 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Polls for jobs and is woken by ``ring``; its thread lasts as long as the service, so its children may."""
 
-    def __init__(self, supervisor: Supervisor, settings: Settings) -> None:
-        self._supervisor, self._poll_seconds = supervisor, settings.poll_seconds
+    def __init__(self, supervisor: Supervisor, settings: Settings, stopping: threading.Event) -> None:
+        """``stopping``: the supervisor's own."""
+        self._supervisor, self._poll_seconds, self._stopping = supervisor, settings.poll_seconds, stopping
         self._bell = threading.Event()
         self._thread = threading.Thread(target=self._run, name="runner")
 
@@ -29,7 +30,7 @@ class Runner:
 
     def stop(self) -> None:
         """Let the running job save its state and give it back, then end; again or unstarted, nothing."""
-        self._supervisor.stopping.set()
+        self._stopping.set()
         self._bell.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -40,7 +41,7 @@ class Runner:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._supervisor.stopping.is_set():
+        while not self._stopping.is_set():
             self._bell.clear()
             try:
                 busy = self._supervisor.run_next()

@@ -7,7 +7,6 @@ import warnings
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from core.corruptions.base import Corruption, levels, rounded
 from core.corruptions.filters import gaussian
@@ -98,6 +97,8 @@ def _box_matrix(size: int, new_size: int) -> Tensor:
 
 def jpeg(x: Tensor, rng: Rng, quality: int) -> Tensor:
     """Encode at the quality and decode, on the CPU."""
+    from torchvision.io import decode_jpeg, encode_jpeg  # heavy, and most jobs do not need it
+
     pixels = levels(x).to(torch.uint8).cpu()
     with warnings.catch_warnings():
         # torchvision 0.29 announces that its codecs will move to TorchCodec

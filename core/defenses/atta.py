@@ -78,7 +78,8 @@ class ATTA(Defense):
         with frozen(model):
             start = project(start, x, threat)
             x_adv = ascend(model, start, x, batch.y, threat, steps=self.steps, step_size=step_size)
-        state["delta"][rows] = view.put(state["delta"][rows], x_adv - x)
+        delta = view.put(state["delta"][rows], x_adv - x)
+        state["delta"][batch.share.whole(rows)] = batch.share.whole(delta)
         yield moment.cross_entropy(model(x_adv), batch.y)
 
     def _begins_anew(self, moment: Moment) -> bool:

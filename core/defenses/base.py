@@ -15,12 +15,13 @@ from core.data import ImageSet
 from core.losses import cross_entropy_margin
 from core.models.base import Domain, ImageShape
 from core.models.classifier import Classifier
+from core.parallel import ALONE, Share
 from core.registry import Entry
 from core.rng import Rng
 from core.threat import Norm, ThreatModel
 
 State = dict[str, Tensor]
-"""What a defense keeps between batches, by name; saved and restored with the weights."""
+"""What a defense keeps between batches, by name; saved and restored with the weights, and the same on every device."""
 
 CraftIn = Literal["eval", "train"]
 """The mode of BatchNorm and dropout while examples are crafted."""
@@ -33,13 +34,16 @@ AUGMENT: Mapping[Domain, tuple[Augmentation, ...]] = {
 }
 """What the literature uses on each kind of image."""
 
+WHOLE = Share(ALONE, 0)
+
 
 @dataclass(frozen=True)
 class Batch:
     """One batch as the loop hands it over.
 
     ``x`` (n, c, h, w) in [0, 1], augmented; ``y`` int64 (n,); ``rows`` int64 (n,), the images' positions in the
-    training set; ``view`` says how they were augmented, None if that cannot be undone.
+    training set; ``view`` says how they were augmented, None if that cannot be undone. On several devices these are the
+    images of one of them, and ``share`` puts together what is of the whole batch.
     """
 
     x: Tensor
@@ -47,6 +51,7 @@ class Batch:
     rng: Rng
     rows: Tensor
     view: View | None
+    share: Share = WHOLE
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ class Defense(Entry):
         """Yield one scalar loss for each backward pass on this batch; moment.strength is above 0.
 
         The model is in train mode. The loop goes back and takes an optimizer step between the yields (after the last
-        one only, if the defense sums its gradients).
+        one only, if the defense sums its gradients). A loss is a mean over the batch's images: several devices weigh
+        theirs by their share of it.
         """
 
     @abstractmethod

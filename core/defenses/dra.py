@@ -102,7 +102,7 @@ class DRATraining(Defense):
             return
         excess = F.cross_entropy(clean, y) - state["clean_loss"]  # neither smoothed: the two have to be comparable
         yield adversarial + state["lambda"] * excess
-        state["lambda"] = (state["lambda"] + self.dual_step * excess.detach()).clamp_min(0)
+        state["lambda"] = (state["lambda"] + self.dual_step * batch.share.mean(excess.detach())).clamp_min(0)
 
     def adversarial_fb(self) -> int:
         """T + 2."""

@@ -50,7 +50,7 @@ class FreeAT(Defense):
     def adversarial_losses(self, model: Classifier, batch: Batch, moment: Moment, state: State) -> Iterator[Tensor]:
         """m times CE(x + delta); then delta <- clip(delta + eps * sign(grad))."""
         count, threat = len(batch.x), moment.threat
-        delta = onto_ball(state["delta"][:count], threat)
+        delta = onto_ball(batch.share.of(state["delta"])[:count], threat)
         for _ in range(self.replays):
             # the gradient at the image itself: through the clamp, black and white pixels would get none
             x_adv = (batch.x + delta).clamp(0, 1).requires_grad_(True)
@@ -58,7 +58,8 @@ class FreeAT(Defense):
             if x_adv.grad is None:
                 raise RuntimeError("the loop has to go back before it asks for the next loss")
             delta = onto_ball(delta + threat.eps * steepest(x_adv.grad, threat.norm), threat)
-        state["delta"][:count] = delta
+        delta = batch.share.whole(delta)
+        state["delta"][: len(delta)] = delta
 
     def adversarial_fb(self) -> int:
         """m."""

@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Jobs without a checkpoint cannot be kept."""
-    for table in ("artifacts", "epochs", "events"):
+    for table in ("artifacts", "epochs", "events", "results"):
         op.execute(
             f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM jobs WHERE checkpoint_upload IS NULL)"  # noqa: S608
         )

@@ -235,10 +235,6 @@ def test_surroundings(service, path):
     assert service.client.get(path).status_code == 200
 
 
-def test_readyz_names_its_checks(service):
-    assert service.client.get("/readyz").json() == {"ready": True, "checks": {"database": "ok", "runner": "ok"}}
-
-
 def test_a_dataset_by_name(service, example, data):
     """What `temperd datasets fetch` leaves in the data folder is used by name; what is not there is said."""
     folder = service.data_dir / "datasets"

@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from core.defenses import DEFENSES
-from core.spec import JobSpec, merge
+from core.spec import JobSpec, TrainingSpec, merge
 from core.threat import ThreatModel
 from core.values import StepSize, resolve_step_size
 
@@ -177,3 +177,37 @@ def test_step_sizes(text, value):
 def test_bad_step_sizes(text):
     with pytest.raises(ValidationError):
         TypeAdapter(StepSize).validate_python(text)
+
+
+@pytest.mark.parametrize(
+    "more", [{"name": "a"}, {"tags": {"a": "b"}}, {"devices": 8}, {"queue": "gpu"}, {"evaluation": {"suite": "quick"}}]
+)
+def test_saved_states_fit_whatever_changes_no_number(more):
+    assert spec(**more).digest() == spec().digest()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seed": 8},
+        {"defense": "pgd-at"},
+        {"defense": {"name": "aft", "steps": 7}},
+        {"training": {"optimizer": {"lr": 0.002}}},
+        {"threat": {"eps": 0.2}},
+        {"evaluation": {"suite": "standard"}},
+        {"architecture": "mnist-cnn"},
+    ],
+)
+def test_saved_states_fit_no_other_job(more):
+    assert spec(**more).digest() != spec().digest()
+
+
+def test_saved_states_outlive_a_version_that_adds_a_field():
+    class NewerTraining(TrainingSpec):
+        new: bool = False
+
+    class Newer(JobSpec):
+        training: NewerTraining | None = None
+        also_new: int = 3
+
+    assert Newer.model_validate_json(spec().model_dump_json()).digest() == spec().digest()

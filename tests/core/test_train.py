@@ -359,17 +359,19 @@ def test_saves_within_an_epoch_too_and_a_sudden_death_after_that_changes_nothing
     whole = run_to_end(*prepare(tmp_path, arrays, "aft")("whole"))
     monkeypatch.setattr("core.run.Trainer", functools.partial(Trainer, save_seconds=0))
     spec, workdir = prepare(tmp_path, arrays, "aft")("killed")
-    saves = []
+    saves, slots = [], []
 
     def die(event):
-        if event["type"] == "state" and event["slot"] == "training.pt":
+        if event["type"] == "state" and event["slot"].startswith("training-"):
             saves.append((event["epoch"], event["step"]))
+            slots.append(event["slot"])
             if saves[-1] == (1, 2):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(spec, workdir, die)
     assert saves == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2)]
+    assert slots[:4] == ["training-1.pt", "training-0.pt"] * 2, "by turns: the one before is kept, too"
     assert len(workdir.saved_training()) == 2
     assert run(spec, workdir, lambda _: None).output.files == whole.output.files
 

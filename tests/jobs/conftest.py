@@ -1,32 +1,28 @@
-"""A real SQLite database, made by the migrations."""
+"""The three repositories on a real database, SQLite and Postgres, made by the migrations."""
 
 from __future__ import annotations
 
 import pytest
 
-from jobs.database import open_database
+from jobs.leases import LeaseRepository
 from jobs.repository import JobRepository, NewJob, NewUpload
 from jobs.storage import Stored
-from temperd.schema import upgrade
-
-
-@pytest.fixture
-def url(tmp_path):
-    url = f"sqlite:///{tmp_path / 'temper.db'}"
-    upgrade(url)
-    return url
-
-
-@pytest.fixture
-def engine(url):
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
+from jobs.upkeep import Upkeep
 
 
 @pytest.fixture
 def repository(engine):
-    return JobRepository(engine)
+    return JobRepository(engine, webhooks=True)
+
+
+@pytest.fixture
+def leases(engine):
+    return LeaseRepository(engine, webhooks=True)
+
+
+@pytest.fixture
+def upkeep(engine):
+    return Upkeep(engine, webhooks=True)
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def submit(repository):
 
     def submit(**changes):
         new = {
-            "spec": {"data": {}}, "defense": "aft", "name": None, "tags": {}, "epochs": 3,
+            "spec": {"data": {}}, "queue": "cpu", "defense": "aft", "name": None, "tags": {}, "epochs": 3,
             "checkpoint_upload": "up_c", "data_upload": "up_d",
         }  # fmt: skip
         job = repository.create(NewJob(**{**new, **changes}), [] if sent else uploads)

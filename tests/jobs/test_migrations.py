@@ -34,8 +34,7 @@ def test_what_refers_to_jobs_survives_a_change_of_their_table(url, engine, repos
     command.downgrade(alembic_config(url), "0001")
     upgrade(url)
     assert [event.id for event in repository.events(job.id, after=0, limit=100)] == before
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    assert broken_references(engine) == []
 
 
 def test_a_job_may_have_no_checkpoint_and_is_lost_on_the_way_back(url, engine, repository, submit):
@@ -46,10 +45,18 @@ def test_a_job_may_have_no_checkpoint_and_is_lost_on_the_way_back(url, engine, r
     assert repository.job(kept.id).id == kept.id
     with pytest.raises(JobNotFoundError):
         repository.job(scratch.id)
+    assert broken_references(engine) == []
+
+
+def broken_references(engine):
+    """Postgres looks at them by itself."""
+    if engine.dialect.name != "sqlite":
+        return []
     with engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        return connection.exec_driver_sql("PRAGMA foreign_key_check").all()
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_sqlite_is_opened_for_many_at_once(engine):
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"

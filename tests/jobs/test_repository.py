@@ -1,224 +1,141 @@
-"""The promises of the repository: one owner at a time, stale owners cannot write, nothing is lost."""
+"""The promises to users: whatever they ask of a job in whatever state, it ends as they were told."""
 
 from __future__ import annotations
 
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
 
-from jobs.errors import JobNotFoundError, LeaseLostError, WrongStateError
-from jobs.repository import MAX_STALLED
+from jobs.errors import JobNotFoundError, JobsError, UploadNotFoundError, WrongStateError
+from jobs.leases import Claim
 from jobs.states import FINAL, MOVES, State
 from jobs.storage import Stored
+from tests.jobs.report import FILE, REPORT
 
-REPORT = {
-    side: {
-        "clean": {"correct": 9, "total": 10},
-        "attacks": [{"name": "pgd", "threat": {"norm": "linf", "eps": 0.1}, "correct": 5, "total": 10}],
-        "robust": {"correct": 5, "total": 10},
-    }
-    for side in ("before", "after")
-}
-FILE = Stored("jobs/x/1/checkpoint.pt", "2" * 64, 30)
+CPU = ["cpu"]
 
 
-def test_the_oldest_waiting_job_is_claimed_first(repository, submit):
-    jobs = [submit().id for _ in range(3)]
-    assert [repository.queue_position(repository.job(job)) for job in jobs] == [1, 2, 3]
-    claims = [repository.claim("me", 30) for _ in range(4)]
-    assert [claim.job_id for claim in claims[:3]] == jobs
-    assert [claim.attempt for claim in claims[:3]] == [1, 1, 1]
-    assert claims[3] is None
+def states(repository, job):
+    return [event.data.get("state", event.type) for event in repository.events(job, after=0, limit=99)]
 
 
-def test_twenty_claimers_at_once_get_every_job_once(repository, submit):
-    jobs = {submit().id for _ in range(30)}
-    claims, barrier = [], threading.Barrier(20)
-
-    def work():
-        barrier.wait()
-        while claim := repository.claim("me", 30):
-            claims.append(claim.job_id)
-
-    threads = [threading.Thread(target=work) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(claims) == sorted(jobs)
-
-
-WRITES = {
-    "renew": lambda r, c: r.renew(c, 30),
-    "progress": lambda r, c: r.set_progress(c, {"fraction": 1}),
-    "event": lambda r, c: r.add_event(c, "phase", {"phase": "training"}),
-    "epoch": lambda r, c: r.add_event(c, "epoch", {"epoch": 1}),
-    "state": lambda r, c: r.add_state(c, "training.pt", FILE, epoch=1, step=0),
-    "release": lambda r, c: r.release(c, charged=True),
-    "succeed": lambda r, c: r.succeed(c, REPORT, {"checkpoint.pt": FILE}, {}),
-    "fail": lambda r, c: r.fail(c, {"code": "x"}, {}),
-    "cancelled": lambda r, c: r.cancelled(c),
-}
-
-
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-def test_a_stale_attempt_cannot_write(write, repository, submit, engine):
-    job = submit().id
-    stale = repository.claim("old", 0.05)
-    time.sleep(0.1)
-    current = repository.claim("new", 30)
-    assert (current.job_id, current.attempt) == (job, 2)
-
-    def dump():
-        with engine.connect() as connection:
-            return [
-                connection.execute(text(f"SELECT * FROM {t}")).all()
-                for t in ("jobs", "events", "epochs", "artifacts", "results")
-            ]
-
-    before = dump()
-    with pytest.raises(LeaseLostError):
-        write(repository, stale)
-    assert dump() == before
-    write(repository, current)
-    assert dump() != before
-
-
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-def test_an_expired_lease_cannot_write_even_if_nobody_took_over(write, repository, submit):
-    submit()
-    claim = repository.claim("me", 0.05)
-    time.sleep(0.1)
-    with pytest.raises(LeaseLostError):
-        write(repository, claim)
-
-
-def test_renewing_keeps_the_job(repository, submit):
-    submit()
-    claim = repository.claim("me", 0.3)
-    for _ in range(4):
-        time.sleep(0.15)
-        repository.renew(claim, 0.3)
-        assert repository.claim("other", 30) is None
-
-
-def lose(repository):
-    claim = repository.claim("me", 0.01)
-    time.sleep(0.02)
-    return claim
-
-
-def test_three_attempts_without_progress_are_poison(repository, submit):
-    job = submit().id
-    for attempt in range(1, MAX_STALLED + 1):
-        assert lose(repository).attempt == attempt
-    assert repository.claim("me", 30) is None
-    ended = repository.job(job)
-    assert ended.state == State.FAILED
-    assert ended.failure["code"] == "poison"
-    assert ended.finished_at
-    assert [event.type for event in repository.events(job, after=0, limit=99)][-1] == "failure"
-
-
-def test_progress_clears_the_count_but_only_new_progress(repository, submit):
-    job = submit().id
-    for epoch, step in ((1, 0), (1, 50), (2, 0)):
-        lose(repository)
-        lose(repository)
-        claim = repository.claim("me", 0.2)
-        repository.add_state(claim, "training.pt", FILE, epoch=epoch, step=step)
-        time.sleep(0.25)
-    for _ in range(MAX_STALLED):
-        claim = repository.claim("me", 0.2)
-        repository.add_state(claim, "training.pt", FILE, epoch=2, step=0)  # as far as before, no further
-        time.sleep(0.25)
-    assert repository.claim("me", 30) is None
-    assert repository.job(job).failure["code"] == "poison"
-
-
-def test_a_drained_attempt_is_not_charged(repository, submit):
-    submit()
-    for attempt in range(1, 8):
-        claim = repository.claim("me", 30)
-        assert claim.attempt == attempt
-        repository.release(claim, charged=False)
-
-
-def test_success_is_one_transaction(repository, submit, engine):
-    job = submit().id
-    claim = repository.claim("me", 30)
-    repository.succeed(claim, REPORT, {"checkpoint.pt": FILE}, {"fraction": 1.0})
-    ended, report = repository.report(job)
-    assert (ended.state, ended.owner, ended.lease_until) == (State.SUCCEEDED, None, None)
-    assert report == REPORT
-    assert repository.artifacts(job, "output")["checkpoint.pt"].sha256 == FILE.sha256
-    with engine.connect() as connection:
-        rows = connection.execute(
-            text("SELECT side, attack, eps, correct FROM results ORDER BY side DESC, position")
-        ).all()
-    assert rows[:3] == [("before", "clean", None, 9), ("before", "pgd", 0.1, 5), ("before", "robust", None, 5)]
-    with pytest.raises(LeaseLostError):
-        repository.fail(claim, {}, {})
-
-
-def test_an_epoch_may_run_twice_but_counts_once(repository, submit, engine):
-    submit()
-    claim = repository.claim("me", 30)
-    for _ in range(2):
-        repository.add_event(claim, "epoch", {"epoch": 1})
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM epochs")).scalar() == 1
-
-
-def test_a_newer_state_names_the_one_it_replaces(repository, submit):
-    submit()
-    claim = repository.claim("me", 30)
-    assert repository.add_state(claim, "training.pt", FILE, epoch=1, step=0) is None
-    newer = Stored("other", "3" * 64, 5)
-    assert repository.add_state(claim, "training.pt", newer, epoch=2, step=0) == FILE
-
-
-def test_cancel_in_every_state(repository, submit):
+def test_cancel_in_every_state(repository, leases, submit):
     queued = submit().id
     assert repository.request_cancel(queued).state == State.CANCELLED
     assert repository.request_cancel(queued).state == State.CANCELLED
     running = submit().id
-    claim = repository.claim("me", 30)
+    claim = leases.claim("me", 30, CPU)
     assert claim.job_id == running, "a cancelled job is not claimed"
-    asked = repository.request_cancel(running)
-    assert (asked.state, asked.cancel_requested) == (State.RUNNING, True)
-    assert repository.cancel_requested(claim)
-    repository.cancelled(claim)
-    assert repository.job(running).state == State.CANCELLED
+    for _ in range(2):
+        asked = repository.request_cancel(running)
+        assert (asked.state, asked.cancel_requested) == (State.RUNNING, True)
+    leases.cancelled(claim)
+    assert repository.request_cancel(running).state == State.CANCELLED
     done = submit().id
-    repository.succeed(repository.claim("me", 30), REPORT, {}, {})
+    leases.succeed(leases.claim("me", 30, CPU), REPORT, {}, {})
     with pytest.raises(WrongStateError, match="succeeded already"):
         repository.request_cancel(done)
     with pytest.raises(JobNotFoundError):
         repository.request_cancel("job_x")
 
 
-def test_a_job_whose_owner_died_before_it_cancelled_is_cancelled_by_the_next(repository, submit):
+@pytest.mark.parametrize("asked", ["request_cancel", "request_pause"])
+def test_what_was_asked_while_the_owner_died_is_done_when_its_lease_ends(repository, leases, upkeep, submit, asked):
     job = submit().id
-    lose(repository)
-    repository.request_cancel(job)
-    assert repository.claim("me", 30) is None
-    assert repository.job(job).state == State.CANCELLED
+    leases.claim("me", 0.01, CPU)
+    getattr(repository, asked)(job)
+    time.sleep(0.03)
+    expected = State.CANCELLED if asked == "request_cancel" else State.PAUSED
+    assert upkeep.take_back() == [(job, expected)]
+    assert leases.claim("me", 30, CPU) is None
 
 
-def test_delete_frees_files_but_not_uploads_that_others_use(repository, submit):
+def test_pause_and_resume(repository, leases, submit):
+    job = submit().id
+    with pytest.raises(WrongStateError, match="only a running job"):
+        repository.request_pause(job)
+    claim = leases.claim("me", 30, CPU)
+    assert repository.request_pause(job).state == State.RUNNING
+    assert leases.release(claim, charged=False) == State.PAUSED
+    assert repository.request_pause(job).state == State.PAUSED, "twice"
+    assert leases.claim("me", 30, CPU) is None
+    assert repository.resume(job).state == State.QUEUED
+    assert repository.resume(job).state == State.QUEUED, "twice"
+    again = leases.claim("me", 30, CPU)
+    assert again.attempt == 2
+    assert not leases.renew(again, 30).pause, "resumed is resumed"
+    repository.request_pause(job)
+    assert repository.resume(job).state == State.RUNNING
+    assert not leases.renew(again, 30).pause, "it changed its mind before the worker heard of it"
+    repository.request_pause(job)
+    leases.release(again, charged=False)
+    assert repository.request_cancel(job).state == State.CANCELLED
+    with pytest.raises(WrongStateError, match="only a paused job"):
+        repository.resume(job)
+    assert states(repository, job) == ["queued", "running", "paused", "queued", "running", "paused", "cancelled"]
+
+
+def test_a_job_ends_once_whoever_is_faster(repository, leases, submit):
+    """Cancelling races the end: the user gets one of the two, and it stays."""
+    for _ in range(5):
+        job = submit().id
+        claim = leases.claim("me", 30, CPU)
+        barrier, refused = threading.Barrier(2), []
+
+        def cancel(job=job, barrier=barrier, refused=refused):
+            barrier.wait()
+            try:
+                repository.request_cancel(job)
+            except WrongStateError as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        barrier.wait()
+        leases.succeed(claim, REPORT, {}, {})
+        thread.join()
+        assert repository.job(job).state == State.SUCCEEDED
+        assert states(repository, job) == ["queued", "running", "succeeded"]
+
+
+def test_delete_frees_files_but_not_uploads_that_others_use(repository, leases, submit):
     first, second = submit().id, submit().id
     with pytest.raises(WrongStateError, match="is queued"):
         repository.delete(first)
-    repository.succeed(repository.claim("me", 30), REPORT, {"checkpoint.pt": FILE}, {})
+    leases.succeed(leases.claim("me", 30, CPU), REPORT, {"checkpoint.pt": FILE}, {})
     assert repository.delete(first) == [FILE]
     with pytest.raises(JobNotFoundError):
         repository.job(first)
     repository.request_cancel(second)
     assert sorted(stored.key for stored in repository.delete(second)) == ["uploads/up_c", "uploads/up_d"]
+
+
+def test_an_upload_is_not_freed_under_a_job_that_is_being_made_of_it(repository, submit):
+    """Either the new job is refused, or the upload stays."""
+    for _ in range(10):
+        try:
+            old = submit().id
+        except UploadNotFoundError:
+            return  # the deletion was faster before
+        repository.request_cancel(old)
+        barrier, made = threading.Barrier(2), []
+
+        def create(barrier=barrier, made=made):
+            barrier.wait()
+            try:
+                made.append(submit().id)
+            except JobsError as error:
+                made.append(error)
+
+        thread = threading.Thread(target=create)
+        thread.start()
+        barrier.wait()
+        freed = repository.delete(old)
+        thread.join()
+        assert isinstance(made[0], UploadNotFoundError) == bool(freed)
 
 
 def test_pages_are_complete_and_do_not_overlap(repository, submit):
@@ -237,4 +154,59 @@ def test_only_the_tables_moves_are_possible():
     assert {State.SUCCEEDED, State.FAILED, State.CANCELLED} == FINAL
     for source, target in itertools.product(State, State):
         if source in FINAL:
-            assert target not in MOVES[source]
+            assert target not in MOVES[source] or (source, target) == (State.FAILED, State.QUEUED)
+
+
+def test_only_a_failure_for_want_of_room_can_be_resumed(repository, leases, submit):
+    for code in ("diverged", "storage_full"):
+        job = submit().id
+        claim = leases.claim("me", 30, ["cpu"])
+        repository.request_pause(job)
+        repository.request_cancel(job)
+        leases.fail(claim, {"code": code, "blame": "system", "detail": "", "hint": ""}, {}, keep_state=True)
+        if code == "diverged":
+            with pytest.raises(WrongStateError, match="only a paused job"):
+                repository.resume(job)
+            continue
+        resumed = repository.resume(job)
+        assert (resumed.state, resumed.failure, resumed.finished_at, resumed.stalled) == ("queued", None, None, 0)
+        assert not resumed.pause_requested
+        assert not resumed.cancel_requested, "what was wished before is over"
+        assert states(repository, job)[-1] == "queued"
+
+
+def test_sums_that_grow_outlive_their_jobs(repository, leases, upkeep, submit):
+    job = submit().id
+    claim = leases.claim("me", 30, ["cpu"])
+    leases.release(claim, charged=True, lost="it died")
+    repository.request_cancel(job)
+    before = upkeep.numbers()
+    assert (before.started, before.lost) == (1, 1)
+    repository.delete(job)
+    after = upkeep.numbers()
+    assert (after.started, after.lost) == (1, 1)
+    assert after.waited == pytest.approx(before.waited)
+
+
+def test_deletions_at_the_same_moment_all_count(repository, leases, upkeep, submit):
+    jobs = [submit().id for _ in range(8)]
+    for job in jobs:
+        leases.claim("me", 30, ["cpu"])
+        leases.cancelled(Claim(job, 1))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(repository.delete, jobs))
+    assert upkeep.numbers().started == 8
+
+
+@pytest.mark.parametrize("wish", ["drain", "pause"])
+def test_a_cancelled_job_keeps_no_training_state(wish, repository, leases, submit):
+    job = submit().id
+    claim = leases.claim("me", 30, ["cpu"])
+    leases.add_state(claim, "training.pt", Stored("jobs/s", "0" * 64, 1), epoch=1, step=0)
+    if wish == "pause":
+        repository.request_pause(job)
+    leases.release(claim, charged=False)
+    assert repository.job(job).state == ("queued" if wish == "drain" else "paused")
+    assert repository.artifacts(job, "state")
+    assert repository.request_cancel(job).state == "cancelled"
+    assert repository.artifacts(job, "state") == {}

@@ -13,7 +13,7 @@ from tests.service import Service, alive, children
 
 SPEC = {
     "model": {"architecture": "fmnist-cnn"},
-    "defense": {"name": "aft", "steps": 4},
+    "defense": {"name": "aft", "steps": 2},
     "threat": {"eps": 0.1},
     "training": {"epochs": 4, "batch_size": 64, "held_out": 50},
     "evaluation": {"samples": 50, "diagnose": False},
@@ -22,7 +22,7 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, arrays, example):
-    data = small_data(tmp_path_factory.mktemp("data") / "data.npz", arrays, train=1500)
+    data = small_data(tmp_path_factory.mktemp("data") / "data.npz", arrays, train=1000)
     return example / "checkpoint.pt", data
 
 
@@ -122,6 +122,14 @@ def test_three_deaths_without_progress_are_poison_and_the_next_job_runs(files, t
         ended = service.wait(job)
         assert (ended["state"], ended["failure"]["code"], ended["attempt"]) == ("failed", "poison", 3)
         assert service.wait(following)["state"] == "succeeded"
+
+
+def test_a_job_that_has_run_as_long_as_it_may_fails_and_its_process_is_dead(files, tmp_path):
+    with Service(tmp_path / "data") as service:
+        job = service.submit(*files, {**SPEC, "training": {**SPEC["training"], "epochs": 400}, "max_minutes": 0.1})
+        ended = service.wait(job)
+        assert (ended["state"], ended["failure"]["code"], ended["failure"]["blame"]) == ("failed", "time_limit", "user")
+        assert children(service.process.pid) == []
 
 
 def test_a_second_service_in_the_same_folder_is_refused(tmp_path):

@@ -7,42 +7,87 @@ import time
 
 import pytest
 
-from jobs.database import open_database
-from jobs.repository import JobRepository, NewJob, NewUpload
-from jobs.storage import Stored
-from temperd.schema import upgrade
+from jobs.leases import LeaseRepository, Orders
+from jobs.repository import JobRepository, NewJob
+from jobs.upkeep import Upkeep
 from worker.lease import LeaseKeeper
+
+CPU = ["cpu"]
 
 
 @pytest.fixture
-def repository(tmp_path):
-    url = f"sqlite:///{tmp_path / 'temper.db'}"
-    upgrade(url)
-    engine = open_database(url)
-    repository = JobRepository(engine)
-    new = NewJob(
-        spec={"data": {}}, defense="aft", name=None, tags={}, epochs=1, checkpoint_upload="up", data_upload="up"
-    )  # fmt: skip
-    repository.create(new, [NewUpload("up", "c.pt", Stored("uploads/up", "0" * 64, 1))])
-    yield repository
-    engine.dispose()
+def leases(engine):
+    return LeaseRepository(engine)
 
 
-def test_a_long_copy_does_not_lose_the_job(repository):
-    claim = repository.claim("me", 0.6)
-    with LeaseKeeper(repository, claim, 0.6, on_loss=lambda: None) as keeper:
+@pytest.fixture
+def job(engine):
+    new = NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None)
+    return JobRepository(engine).create(new).id
+
+
+def keeping(leases, claim, seconds, stop_child, renewed=lambda _: None):
+    return LeaseKeeper(leases, claim, seconds, asked=time.monotonic(), stop_child=stop_child, renewed=renewed)
+
+
+def test_a_long_copy_does_not_lose_the_job(engine, leases, job):
+    claim = leases.claim("me", 0.8, CPU)
+    with keeping(leases, claim, 0.8, lambda: None) as keeper:
         time.sleep(2)
-        assert repository.claim("other", 30) is None
+        assert Upkeep(engine).take_back() == []
     assert not keeper.lost
-    time.sleep(0.7)
-    assert repository.claim("other", 30).attempt == 2, "the keeper stopped with its block"
+    time.sleep(0.9)
+    assert Upkeep(engine).take_back() == [(job, "queued")], "the keeper stopped with its block"
 
 
-def test_a_lost_lease_is_noticed_and_the_child_killed(repository):
-    claim = repository.claim("me", 0.05)
+def test_a_lost_lease_is_noticed_and_the_child_killed(engine, leases, job):
+    claim = leases.claim("me", 0.05, CPU)
     time.sleep(0.1)
-    assert repository.claim("other", 30).attempt == 2
+    Upkeep(engine).take_back()
+    assert leases.claim("other", 30, CPU).attempt == 2
     killed = threading.Event()
-    with LeaseKeeper(repository, claim, 0.3, on_loss=killed.set) as keeper:
+    with keeping(leases, claim, 0.5, killed.set) as keeper:
         assert killed.wait(5)
     assert keeper.lost
+
+
+def test_the_wish_to_cancel_kills_the_child_at_once_and_keeps_the_lease(engine, leases, job):
+    claim = leases.claim("me", 30, CPU)
+    killed = threading.Event()
+    with keeping(leases, claim, 30, killed.set) as keeper:
+        JobRepository(engine).request_cancel(job)
+        assert killed.wait(5)
+    assert keeper.orders.cancel
+    assert not keeper.lost
+    leases.cancelled(claim)
+
+
+def test_a_database_that_hangs_does_not_stop_the_clock(leases, job):
+    """The thread that asks hangs for longer than the lease; the other one kills the child in time."""
+    claim = leases.claim("me", 0.5, CPU)
+    killed, hangs = threading.Event(), threading.Event()
+
+    class Hanging:
+        def renew(self, *_):
+            hangs.wait(20)
+            return Orders(cancel=False, pause=False)
+
+    started = time.monotonic()
+    with LeaseKeeper(
+        Hanging(), claim, 0.5, asked=time.monotonic(), renewed=lambda _: None, stop_child=killed.set
+    ) as keeper:
+        assert killed.wait(5)
+        assert time.monotonic() - started > 0.4
+        assert keeper.lost
+    hangs.set()
+
+
+def test_each_renewal_tells_a_deadline_that_lies_before_the_end_of_the_lease(engine, leases, job):
+    claim, told = leases.claim("me", 2, CPU), []
+    began = time.monotonic()
+    with keeping(leases, claim, 2, lambda: None, told.append) as keeper:
+        assert began + 1.5 < keeper.deadline < began + 2
+        time.sleep(1.2)
+    assert len(told) >= 2
+    assert told == sorted(told)
+    assert told[-1] < time.monotonic() + 2

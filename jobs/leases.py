@@ -1,0 +1,208 @@
+"""Jobs as their workers see them. Every write of a running job is one transaction guarded by attempt and lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from jobs.database import now
+from jobs.errors import LeaseLostError
+from jobs.session import Sessions, drop_state, get_job, move, new_event, used_seconds
+from jobs.states import State
+from jobs.storage import Stored
+from jobs.tables import Artifact, Epoch, Job, LogChunk, Result
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write to a job until the lease ends."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the user wants of a running job; ``time_is_up``: it has run as long as it may."""
+
+    cancel: bool
+    pause: bool
+    time_is_up: bool = False
+
+
+class LeaseRepository(Sessions):
+    """Claims, and what the owner of a claim may write."""
+
+    def claim(self, owner: str, lease_seconds: float, queues: Sequence[str]) -> Claim | None:
+        """Take the job of these queues that waits longest, by one conditional UPDATE; None if none waits."""
+        waiting = (
+            select(Job.id)
+            .where(Job.state == State.QUEUED, Job.queue.in_(queues))
+            .order_by(Job.created_at, Job.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # claimers at the same moment take different jobs
+        )
+        with self._write() as session:
+            job_id = session.scalar(waiting)
+            if job_id is None or not move(
+                session,
+                State.RUNNING,
+                and_(Job.id == job_id, Job.state == State.QUEUED),
+                attempt=Job.attempt + 1,
+                stalled=Job.stalled + 1,
+                owner=owner,
+                lease_until=now() + lease_seconds,
+                claimed_at=now(),
+                started_at=func.coalesce(Job.started_at, now()),
+            ):
+                return None
+            attempt = get_job(session, job_id).attempt
+            self._announce(session, job_id, attempt=attempt)
+            return Claim(job_id, attempt)
+
+    def renew(self, claim: Claim, lease_seconds: float) -> Orders:
+        """Keep the lease; returns what the user wants meanwhile. Raises: LeaseLostError."""
+        with self._guarded(claim, lease_until=now() + lease_seconds) as session:
+            job = get_job(session, claim.job_id)
+            used = job.used_seconds + job.updated_at - (job.claimed_at or job.updated_at)
+            time_is_up = job.max_seconds is not None and used > job.max_seconds
+            return Orders(cancel=job.cancel_requested, pause=job.pause_requested, time_is_up=time_is_up)
+
+    def set_progress(self, claim: Claim, progress: Mapping[str, Any]) -> None:
+        """Replace the job's progress. Raises: LeaseLostError."""
+        with self._guarded(claim, progress=dict(progress)):
+            pass
+
+    def add_event(self, claim: Claim, kind: str, data: Mapping[str, Any]) -> None:
+        """Record an event; a phase is shown on the job, an epoch gets its row, once. Raises: LeaseLostError."""
+        changes = {"phase": data["phase"]} if kind == "phase" else {}
+        with self._guarded(claim, **changes) as session:
+            if kind == "epoch":
+                if session.get(Epoch, (claim.job_id, data["epoch"])):
+                    return  # executed again after a crash
+                row = Epoch(job_id=claim.job_id, epoch=data["epoch"], attempt=claim.attempt, metrics=dict(data))
+                session.add(row)
+            session.add(new_event(claim.job_id, claim.attempt, kind, dict(data)))
+
+    def add_log(self, claim: Claim, text: str) -> None:
+        """Append to the training log. Raises: LeaseLostError."""
+        with self._guarded(claim) as session:
+            session.add(LogChunk(job_id=claim.job_id, attempt=claim.attempt, text=text))
+
+    def add_state(self, claim: Claim, name: str, stored: Stored, *, epoch: int, step: int) -> Stored | None:
+        """Point the job to a newer state file; returns the one it replaces. Raises: LeaseLostError.
+
+        Getting further than any attempt before clears the count of attempts without progress.
+        """
+        with self._guarded(claim) as session:
+            job = get_job(session, claim.job_id)
+            if (epoch, step) > (job.reached_epoch, job.reached_step):
+                job.reached_epoch, job.reached_step, job.stalled = epoch, step, 0
+            old = session.get(Artifact, (claim.job_id, "state", name))
+            replaced = Stored(old.key, old.sha256, old.size) if old else None
+            session.merge(_artifact(claim, "state", name, stored))
+        return replaced
+
+    def release(self, claim: Claim, *, charged: bool, lost: str | None = None) -> State:
+        """End the attempt without an end of the job; returns what became of the job. Raises: LeaseLostError.
+
+        Args:
+            charged: the attempt counts towards those without progress.
+            lost: how the child was lost, as an event.
+        """
+        with self._guarded(claim) as session:
+            became = self._put_back(session, claim.job_id, Job.id == claim.job_id, charged=charged, lost=lost)
+            if became is None:
+                raise LeaseLostError(f"job {claim.job_id} does not run")
+            return became
+
+    def succeed(
+        self,
+        claim: Claim,
+        report: Mapping[str, Any],
+        outputs: Mapping[str, Stored],
+        progress: Mapping[str, Any],
+    ) -> list[Stored]:
+        """Result, report, files and final state, in one guarded transaction. Raises: LeaseLostError.
+
+        Like every end it forgets the training state, and returns the files that are free now.
+        """
+        with self._finish(claim, State.SUCCEEDED, outputs, report=dict(report), progress=dict(progress)) as session:
+            for side in ("before", "after"):
+                if report[side] is not None:
+                    session.add_all(_results(claim.job_id, side, report[side]))
+            return drop_state(session, claim.job_id)
+
+    def fail(
+        self, claim: Claim, failure: Mapping[str, Any], outputs: Mapping[str, Stored], *, keep_state: bool = False
+    ) -> list[Stored]:
+        """End with a reason; files that were reached are kept. Raises: LeaseLostError."""
+        with self._finish(claim, State.FAILED, outputs, failure=dict(failure)) as session:
+            return [] if keep_state else drop_state(session, claim.job_id)
+
+    def cancelled(self, claim: Claim) -> list[Stored]:
+        """Say cancelled; the process is dead. Raises: LeaseLostError."""
+        with self._finish(claim, State.CANCELLED, {}) as session:
+            return drop_state(session, claim.job_id)
+
+    @contextmanager
+    def _finish(self, claim: Claim, state: State, outputs: Mapping[str, Stored], **changes: Any) -> Iterator[Session]:
+        used = used_seconds()
+        ended = {
+            "state": state, "owner": None, "lease_until": None, "finished_at": now(), "used_seconds": used, **changes,
+        }  # fmt: skip
+        with self._guarded(claim, **ended) as session:
+            self._announce(session, claim.job_id)
+            for name, stored in outputs.items():
+                session.merge(_artifact(claim, "output", name, stored))
+            yield session
+
+    @contextmanager
+    def _guarded(self, claim: Claim, **changes: Any) -> Iterator[Session]:
+        """A write transaction that only the owner of a running lease gets."""
+        mine = and_(
+            Job.id == claim.job_id,
+            Job.state == State.RUNNING,
+            Job.attempt == claim.attempt,
+            Job.lease_until > now(),
+        )
+        with self._write() as session:
+            target = State(changes.pop("state", State.RUNNING))
+            if not move(session, target, mine, **changes):
+                raise LeaseLostError(f"attempt {claim.attempt} no longer owns job {claim.job_id}")
+            yield session
+
+
+def _artifact(claim: Claim, kind: str, name: str, stored: Stored) -> Artifact:
+    return Artifact(
+        job_id=claim.job_id,
+        kind=kind,
+        name=name,
+        key=stored.key,
+        sha256=stored.sha256,
+        size=stored.size,
+        attempt=claim.attempt,
+        created_at=now(),
+    )
+
+
+def _results(job_id: str, side: str, content: Mapping[str, Any]) -> Iterable[Result]:
+    rows = [("clean", None, content["clean"])]
+    rows += [(attack["name"], attack["threat"], attack) for attack in content["attacks"]]
+    rows += [("robust", None, content["robust"])]
+    for position, (attack, threat, count) in enumerate(rows):
+        yield Result(
+            job_id=job_id,
+            side=side,
+            position=position,
+            attack=attack,
+            norm=threat["norm"] if threat else None,
+            eps=threat["eps"] if threat else None,
+            correct=count["correct"],
+            total=count["total"],
+        )

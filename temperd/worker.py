@@ -1,0 +1,28 @@
+"""What runs the jobs of a team's service. Never loads torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+
+from jobs.settings import Settings
+from worker.service import reconciler_of, serve
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    sys.exit(serve(settings))
+
+
+def run_reconciler(settings: Settings) -> None:
+    """Reconcile until SIGTERM or SIGINT, beside workers that do the same while this one is away."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    reconciler = reconciler_of(settings, f"{socket.gethostname()}-{os.getpid()}", serves=())
+    reconciler.start()
+    ended.wait()
+    reconciler.stop()

@@ -1,0 +1,1 @@
+"""Stands in for ingest beside the engine that stands in."""

@@ -1,0 +1,118 @@
+"""The files of an attempt: its work folder filled from the store, states and outputs stored under keys of their own."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import StorageCorruptError, StorageError
+from jobs.leases import Claim, LeaseRepository
+from jobs.repository import JobRepository
+from jobs.settings import Settings
+from jobs.storage import Storage, Stored
+from jobs.tables import Job
+from worker.persistence import T, aside, persist, transfer
+
+_DISCARD_SECONDS = 3.0
+_log = logging.getLogger(__name__)
+
+
+class AttemptFiles:
+    """What goes between one attempt's ``folder`` and the store; ``heed`` is asked all the while and may raise."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        folder: Path,
+        jobs: JobRepository,
+        leases: LeaseRepository,
+        storage: Storage,
+        settings: Settings,
+        *,
+        heed: Callable[[], None],
+    ) -> None:
+        self._claim, self._folder = claim, folder
+        self._jobs, self._leases, self._storage, self._settings = jobs, leases, storage, settings
+        self._heed = heed
+        self.damaged: list[str] = []  # states that could not be used
+        self._numbers = itertools.count(1)
+
+    def prepare(self) -> Job:
+        """Fill the work folder: spec, uploads, and the state of earlier attempts."""
+        job = self._persist(lambda: self._jobs.job(self._claim.job_id))
+        (self._folder / "spec.json").write_text(json.dumps(job.spec))
+        request = {
+            "checkpoint": self._fetch_upload(job.checkpoint_upload, "checkpoint") if job.checkpoint_upload else None,
+            "data": self._fetch_upload(job.data_upload, "data") if job.data_upload else None,
+            "datasets_dir": str(self._settings.datasets_dir),
+        }
+        (self._folder / "ingest.json").write_text(json.dumps(request))
+        (self._folder / "state").mkdir()
+        states = self._persist(lambda: self._jobs.artifacts(job.id, "state"))
+        # the oldest first: of several, the engine takes the file that came last
+        for name, artifact in sorted(states.items(), key=lambda item: item[1].created_at):
+            try:
+                self._fetch(artifact.key, artifact.sha256, self._folder / "state" / name)
+            except StorageCorruptError as error:
+                _log.warning("%s; what it held is done again", error)
+                self.damaged.append(name)
+        return job
+
+    def _fetch_upload(self, upload_id: str, name: str) -> dict[str, Any]:
+        upload = self._persist(lambda: self._jobs.upload(upload_id))
+        path = self._folder / name
+        self._fetch(upload.key, upload.sha256, path)
+        return {"path": str(path), "filename": upload.filename, "sha256": upload.sha256, "size": upload.size}
+
+    def _fetch(self, key: str, sha256: str, target: Path) -> None:
+        self._transfer(lambda: self._storage.fetch(key, sha256, target))
+
+    def store_state(self, event: dict[str, Any]) -> None:
+        """Store under a key of its own, move the pointer, then drop the file that it replaced."""
+        path = self._folder / "state" / event["file"]
+        epoch, step = event["epoch"], event["step"]
+        # numbered: a place may be told twice with other bytes, and a stored file is never overwritten
+        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{next(self._numbers)}-{event['slot']}"
+        try:
+            stored = self._transfer(lambda: self._storage.put(key, path))
+        except FileNotFoundError:
+            return  # the child is two saves ahead: the newer ones follow
+        replaced = self._persist(
+            lambda: self._leases.add_state(self._claim, event["slot"], stored, epoch=epoch, step=step)
+        )
+        if replaced is not None and replaced.key != key:
+            self.discard([replaced])
+
+    def store_outputs(self, names: Iterable[str]) -> dict[str, Stored]:
+        """Only right before the rows that make them exist."""
+        prefix = f"jobs/{self._claim.job_id}/{self._claim.attempt}"
+        stored = {}
+        for name in names:
+            put = functools.partial(self._storage.put, f"{prefix}/{name}", self._folder / "output" / name)
+            stored[name] = self._transfer(put)
+        return stored
+
+    def discard(self, files: list[Stored]) -> None:
+        """Nothing refers to them any more; what cannot be removed within seconds is swept later."""
+        ends = time.monotonic() + _DISCARD_SECONDS
+
+        def heed() -> None:
+            if time.monotonic() > ends:
+                raise StorageError(f"the store took more than {_DISCARD_SECONDS:.0f} s")
+
+        try:
+            aside(lambda: self._storage.delete([stored.key for stored in files]), heed)
+        except StorageError as error:
+            _log.warning("not removed: %s", error)
+
+    def _persist(self, work: Callable[[], T]) -> T:
+        return persist(work, self._heed)
+
+    def _transfer(self, copy: Callable[[], T]) -> T:
+        return transfer(copy, self._heed, self._settings.silence_seconds)
