@@ -94,6 +94,12 @@ class Upkeep(Sessions):
                 found.setdefault(queue, []).append(job_id)
         return found
 
+    def waits(self, queues: Sequence[str]) -> bool:
+        """Whether a job waits in one of these queues."""
+        query = select(Job.id).where(Job.state == State.QUEUED, Job.queue.in_(queues)).limit(1)
+        with self._read() as session:
+            return session.scalar(query) is not None
+
     # --- workers
 
     def seen(self, name: str, queues: Sequence[str]) -> None:

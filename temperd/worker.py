@@ -9,7 +9,8 @@ import sys
 import threading
 
 from jobs.settings import Settings
-from worker.service import reconciler_of, serve
+from worker.queue import Doorbell
+from worker.service import reconciler_of, serve, upkeep_of
 
 
 def run_worker(settings: Settings) -> None:
@@ -22,7 +23,8 @@ def run_reconciler(settings: Settings) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    reconciler = reconciler_of(settings, f"{socket.gethostname()}-{os.getpid()}", serves=())
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    reconciler = reconciler_of(settings, name, upkeep_of(settings), Doorbell(settings.broker_url), serves=())
     reconciler.start()
     ended.wait()
     reconciler.stop()

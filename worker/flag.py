@@ -21,8 +21,12 @@ class SharedFlag:
         self._page = mmap.mmap(-1, 1)
 
     def set(self) -> None:
-        """For all processes, and for good."""
+        """For all processes."""
         self._page[0] = 1
+
+    def clear(self) -> None:
+        """For all processes."""
+        self._page[0] = 0
 
     def is_set(self) -> bool:
         """Whether any of them has set it."""

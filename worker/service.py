@@ -26,15 +26,18 @@ from jobs.repository import JobRepository, new_id
 from jobs.settings import Settings
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
-from worker.flag import SharedFlag
+from worker.flag import Flag, SharedFlag
+from worker.hearing import Hearing
 from worker.leash import die_with_parent
 from worker.queue import TASK, Doorbell, make_celery
 from worker.reconciler import Reconciler
+from worker.rounds import Rounds
 from worker.supervisor import Supervisor
 from worker.workplace import workplace
 
 _SWEEP_SECONDS = 600
 _GOODBYE_SECONDS = 8.0  # after the time to drain: for telling what became of the job, and for Celery
+_DEAF_LEASES = 2
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,7 @@ def serve(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT: then the running job saves its state and is given back. Returns the exit status."""
     name = f"{socket.gethostname()}-{os.getpid()}"
     # shared with the child that Celery forks: only the parent hears of a shutdown
-    stopping, broken = SharedFlag(), SharedFlag()
+    stopping, broken, busy = SharedFlag(), SharedFlag(), SharedFlag()
     celery = make_celery(settings.broker_url)
     parent = os.getpid()
     supervisor: Supervisor | None = None
@@ -55,7 +58,11 @@ def serve(settings: Settings) -> int:
         # Celery's own handler, set after ``in_child``, would end this process in the middle of the job
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         _log.info("rung for %s", job_id)
-        supervisor.run_next()
+        busy.set()
+        try:
+            supervisor.run_next()
+        finally:
+            busy.clear()
 
     celery.task(name=TASK, ignore_result=True)(ring)
 
@@ -63,6 +70,7 @@ def serve(settings: Settings) -> int:
         nonlocal supervisor
         try:
             die_with_parent(parent)
+            busy.clear()  # of a child that was killed
             place = left.enter_context(workplace(settings.work_dir, new_id("worker")))
             supervisor = _supervisor(settings, name, place, stopping)
         except Exception:  # noqa: BLE001 - Celery would go on without, and this worker would swallow every ring
@@ -74,10 +82,13 @@ def serve(settings: Settings) -> int:
         stopping.set()
         threading.Thread(target=_end_in_time, args=(settings.drain_seconds,), name="end-in-time", daemon=True).start()
 
-    reconciler = reconciler_of(settings, name, serves=settings.queues)
+    upkeep, bell = upkeep_of(settings), Doorbell(settings.broker_url)
+    reconciler = reconciler_of(settings, name, upkeep, bell, serves=settings.queues)
+    hearing = _hearing_of(settings, upkeep, bell, busy, stopping)
     worker_process_init.connect(in_child, weak=False)
     worker_process_shutdown.connect(lambda **_: left.close(), weak=False)
-    worker_ready.connect(lambda **_: reconciler.start(), weak=False)
+    for each in (reconciler, hearing):
+        worker_ready.connect(lambda _each=each, **_: _each.start(), weak=False)
     worker_shutting_down.connect(shutting_down, weak=False)
     queues = ",".join(settings.queues)
     worker = celery.Worker(
@@ -85,6 +96,7 @@ def serve(settings: Settings) -> int:
         without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
     )  # fmt: skip
     worker.start()
+    hearing.end()
     reconciler.stop()
     return 1 if broken.is_set() else int(worker.exitcode or 0)
 
@@ -94,6 +106,18 @@ def _end_in_time(drain_seconds: float) -> None:
     time.sleep(drain_seconds + _GOODBYE_SECONDS)
     _log.error("Celery did not end in time; a job that it still held is taken back when its lease ends")
     os._exit(0)
+
+
+def _hearing_of(settings: Settings, upkeep: Upkeep, bell: Doorbell, busy: Flag, stopping: Flag) -> Rounds:
+    def begin_again() -> None:
+        if not stopping.is_set():
+            _log.error("Celery no longer hears Redis: this worker begins again")
+            # the same process, for whoever watches it; the kernel ends its idle child with the thread that forked it
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
+
+    seconds = _DEAF_LEASES * settings.lease_seconds
+    hearing = Hearing(upkeep, bell, queues=settings.queues, busy=busy, seconds=seconds, deaf=begin_again)
+    return Rounds("hearing", settings.lease_seconds / 2, hearing.round)
 
 
 def _supervisor(settings: Settings, name: str, place: Any, stopping: Any) -> Supervisor:
@@ -110,16 +134,16 @@ def _supervisor(settings: Settings, name: str, place: Any, stopping: Any) -> Sup
     )
 
 
-def reconciler_of(settings: Settings, name: str, *, serves: Sequence[str] | None = None) -> Reconciler:
+def upkeep_of(settings: Settings) -> Upkeep:
+    """What reconcilers do, on the database of the settings."""
+    return Upkeep(open_database(settings.database), webhooks=bool(settings.webhook_url))
+
+
+def reconciler_of(
+    settings: Settings, name: str, upkeep: Upkeep, bell: Doorbell, *, serves: Sequence[str] | None = None
+) -> Reconciler:
     """The reconciler of a worker, or one alone."""
-    return Reconciler(
-        Upkeep(open_database(settings.database), webhooks=bool(settings.webhook_url)),
-        settings,
-        name=name,
-        bell=Doorbell(settings.broker_url),
-        sweep=_sweep,
-        serves=serves,
-    )
+    return Reconciler(upkeep, settings, name=name, bell=bell, sweep=_sweep, serves=serves)
 
 
 def _sweep() -> None:

@@ -15,6 +15,7 @@ from tests.faults.floor import EXIT_SECONDS, Floor, until
 from tests.faults.proxy import Proxy
 
 HANGING = Path(__file__).with_name("hanging_worker.py")
+DEAF = Path(__file__).with_name("deaf_worker.py")
 
 
 def test_one_message_a_hundred_times_runs_its_job_once(floor):
@@ -58,6 +59,23 @@ def test_a_celery_that_does_not_end_is_ended(floor):
     floor.succeeded(floor.submit())
     assert worker.stop(signal.SIGTERM, EXIT_SECONDS) == 0
     assert "Celery did not end in time" in worker.log.read_text()
+
+
+def test_a_celery_that_no_longer_listens_is_begun_again(floor):
+    worker = floor.worker(str(DEAF))
+    assert floor.succeeded(floor.submit()).attempt == 1
+    assert worker.log.read_text().count("begins again") == 1
+    assert worker.stop(signal.SIGTERM, EXIT_SECONDS) == 0
+
+
+def test_a_busy_worker_is_not_taken_for_deaf(floor):
+    worker = floor.worker()
+    busy = floor.submit(epochs=30, pause=0.3)
+    floor.until_epoch(busy, 1)
+    waiting = floor.submit(seed=2)
+    floor.succeeded(busy, epochs=30)
+    floor.succeeded(waiting, seed=2)
+    assert "begins again" not in worker.log.read_text()
 
 
 def test_no_more_rings_than_waiting_jobs(floor):
