@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +61,7 @@ def timed(call: Callable[[], Any], times: int = 30) -> tuple[float, float]:
 def lists_and_claims() -> None:
     """GET /jobs over HTTP and a claim, with 1,000 waiting jobs, and then with 100,000 finished ones beside them."""
     with Postgres() as server, tempfile.TemporaryDirectory() as folder:
-        url = server.url  # type: ignore[attr-defined]
+        url = server.url
         upgrade(url)
         engine = open_database(url)
         leases = LeaseRepository(engine)
@@ -87,27 +86,10 @@ def pollers(client: httpx.Client, address: str) -> None:
     job, _ = submit(client, {**SPEC, "training": {"epochs": 500}})
     while client.get(f"/jobs/{job}").json()["phase"] != "training":
         time.sleep(0.2)
-    took: list[float] = []
-    errors: list[str] = []
-    ends = time.perf_counter() + POLL_SECONDS
-
-    def poll(delay: float) -> None:
-        time.sleep(delay)
-        with httpx.Client(base_url=address, timeout=60) as mine:
-            while time.perf_counter() < ends:
-                started = time.perf_counter()
-                try:
-                    mine.get(f"/jobs/{job}").raise_for_status()
-                except httpx.HTTPError as error:
-                    errors.append(repr(error))
-                took.append(1000 * (time.perf_counter() - started))
-                time.sleep(2)
-
-    threads = [threading.Thread(target=poll, args=(2 * n / POLLERS,)) for n in range(POLLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    command = [sys.executable, "-m", "benchmarks.poll", address, job, str(POLLERS), str(POLL_SECONDS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    took = [float(line) for line in done.stdout.split()]
+    errors = done.stderr.splitlines()
     client.post(f"/jobs/{job}/cancel")
     wait(client, job)
     took.sort()
@@ -119,7 +101,7 @@ def pollers(client: httpx.Client, address: str) -> None:
 
 def supervision(client: httpx.Client, folder: Path) -> None:
     """Processor seconds that are not the engine's, in a job of minutes."""
-    spec = {**SPEC, "training": {"epochs": 60}}
+    spec = {**SPEC, "training": {"epochs": 30}}
     root = folder / "alone"
     prepare(root, spec, EXAMPLE / "checkpoint.pt", EXAMPLE / "data.npz")
     started = time.perf_counter()

@@ -61,7 +61,7 @@ def _asked_to_end(ending: threading.Event) -> None:
 def _team(folder: Path, port: int, *, s3: bool) -> Iterator[Team]:
     """Everything but workers and reconciler."""
     if s3:
-        with Team(leashed=True, port=port) as team:
+        with Team(port=port) as team:
             yield team
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _team(folder: Path, port: int, *, s3: bool) -> Iterator[Team]:
         for log in (*folder.glob("*.log"), *folder.glob("*/log.txt")):
             log.unlink()  # of the last run
         _say(f"starting, a few seconds; data in {folder}")
-        with Team(folder, store_url=(folder / "store").as_uri(), keep=True, leashed=True, port=port) as team:
+        with Team(folder, store_url=(folder / "store").as_uri(), keep=True, port=port) as team:
             yield team
 
 

@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from worker.leash import die_with_parent
 
@@ -31,9 +32,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def leash(on: bool) -> Callable[[], None] | None:
-    """For ``preexec_fn``: a process that the kernel ends with the thread that starts it, whatever ends that."""
-    return functools.partial(die_with_parent, os.getpid()) if on else None
+def leash() -> Callable[[], None] | None:
+    """For ``preexec_fn``: the kernel ends the process with this one, whatever ends that.
+
+    Not when another thread starts it than the main one: the kernel would end it with that thread.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    return functools.partial(die_with_parent, os.getpid()) if here else None
 
 
 def _package(name: str) -> Path:
@@ -47,15 +52,14 @@ def _package(name: str) -> Path:
 class Server(ABC):
     """A server process. A context manager; or ``start``, ``kill`` and ``start`` again on the same port and data.
 
-    It has a session of its own: Ctrl-C reaches only who started it. ``leashed``: it dies with who started it.
+    It has a session of its own, so that Ctrl-C reaches only who started it, and dies with who started it.
     """
 
-    def __init__(self, folder: Path | None = None, port: int | None = None, *, leashed: bool = False) -> None:
+    def __init__(self, folder: Path | None = None, port: int | None = None) -> None:
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix=f"temper-{type(self).__name__.lower()}-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
-        self._leashed = leashed
         self.process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -69,7 +73,7 @@ class Server(ABC):
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Before its first start."""
 
-    def start(self) -> Server:
+    def start(self) -> Self:
         """Start it and wait until it accepts connections."""
         self.prepare()
         with self.log.open("ab") as log:
@@ -79,7 +83,7 @@ class Server(ABC):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=leash(self._leashed),
+                preexec_fn=leash(),
                 **self.options(),
             )
         deadline = time.monotonic() + _START_SECONDS
@@ -111,7 +115,7 @@ class Server(ABC):
         """End it as it likes to be ended."""
         self.kill(signal.SIGTERM)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -220,7 +224,7 @@ class S3(Server):
         """See the base class."""
         return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
 
-    def start(self) -> Server:
+    def start(self) -> Self:
         """With its bucket."""
         super().start()
         import httpx

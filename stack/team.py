@@ -21,7 +21,7 @@ _TICK = 0.1
 
 
 class Process:
-    """One ``temperd`` command, in a session of its own; its output goes to ``log``."""
+    """One ``temperd`` command, in a session of its own, that dies with this process; its output goes to ``log``."""
 
     def __init__(
         self,
@@ -30,9 +30,8 @@ class Process:
         log: Path,
         *,
         speaks: bool = True,
-        leashed: bool = False,
     ) -> None:
-        """``speaks``: what it says on stdout is for ``first_line``. ``leashed``: it dies with this process."""
+        """``speaks``: what it says on stdout is for ``first_line``."""
         self.arguments, self.environment, self.log, self.speaks = arguments, environment, log, speaks
         command = [sys.executable, "-P", "-m", "temperd", *arguments]
         with log.open("ab") as output:
@@ -44,7 +43,7 @@ class Process:
                 stderr=output,
                 text=True,
                 start_new_session=True,
-                preexec_fn=leash(leashed),
+                preexec_fn=leash(),
             )
 
     @property
@@ -87,17 +86,17 @@ class Team:
 
     def __init__(
         self, folder: Path | None = None, *, database_url: str | None = None, broker_url: str | None = None,
-        store_url: str | None = None, keep: bool = False, leashed: bool = False, port: int = 0, **settings: Any,
+        store_url: str | None = None, keep: bool = False, port: int = 0, **settings: Any,
     ) -> None:  # fmt: skip
         """The URLs: of servers that run already, or that something stands in front of; the rest is started.
 
-        ``keep``: those servers have their data in ``folder`` and find it again the next time. ``leashed``: everything
-        dies with the thread that started it. ``port``: of the API, any free one if 0.
+        ``keep``: those servers have their data in ``folder`` and find it again the next time. ``port``: of the API, any
+        free one if 0.
         """
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="temper-team-"))
         self._given = {"database_url": database_url, "broker_url": broker_url, "store_url": store_url}
-        self._keep, self._leashed, self._port, self._settings = keep, leashed, port, settings
+        self._keep, self._port, self._settings = keep, port, settings
         self._stack = contextlib.ExitStack()
         self.environment: dict[str, str] = {}
         self.address = ""
@@ -120,15 +119,15 @@ class Team:
         urls = dict(self._given)
         environment = dict(os.environ)
         if urls["database_url"] is None:
-            postgres = Postgres(self._place("postgres"), leashed=self._leashed)
+            postgres = Postgres(self._place("postgres"))
             self._serve(postgres)
             urls["database_url"] = postgres.url
         if urls["broker_url"] is None:
-            redis = Redis(self._place("redis"), leashed=self._leashed)
+            redis = Redis(self._place("redis"))
             self._serve(redis)
             urls["broker_url"] = redis.url
         if urls["store_url"] is None:
-            s3 = S3(self._place("s3"), leashed=self._leashed)
+            s3 = S3(self._place("s3"))
             self._serve(s3)
             environment.update(s3.environment)
             urls["store_url"] = s3.url
@@ -167,9 +166,7 @@ class Team:
 
     def again(self, process: Process) -> Process:
         """The same once more, in place of one that ended."""
-        new = self._started(
-            Process(process.arguments, process.environment, process.log, speaks=process.speaks, leashed=self._leashed)
-        )
+        new = self._started(Process(process.arguments, process.environment, process.log, speaks=process.speaks))
         if process is self.api:
             self.api = new
             self.address = new.first_line().split()[-1]
@@ -180,7 +177,7 @@ class Team:
         self, arguments: list[str], name: str, more: dict[str, str] | None = None, *, speaks: bool = False
     ) -> Process:
         environment, log = {**self.environment, **(more or {})}, self.folder / f"{name}.log"
-        return self._started(Process(arguments, environment, log, speaks=speaks, leashed=self._leashed))
+        return self._started(Process(arguments, environment, log, speaks=speaks))
 
     def _started(self, process: Process) -> Process:
         self._stack.callback(process.stop)

@@ -19,6 +19,7 @@ from jobs.states import FINAL
 from jobs.storage import Storage
 from jobs.tables import Job
 from jobs.upkeep import Upkeep
+from stack.servers import leash
 from worker.queue import Doorbell
 
 ENGINE = Path(__file__).parent / "engine"
@@ -35,7 +36,7 @@ class Worker:
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", *program, "worker"], env=environment, stdin=subprocess.DEVNULL, stderr=stderr,
-                cwd="/",
+                cwd="/", preexec_fn=leash(),
             )  # fmt: skip
 
     def send(self, number: int) -> None:
