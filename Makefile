@@ -1,5 +1,5 @@
 # Every command sets up what it needs: a .venv made by uv from requirements.lock.
-.PHONY: help install demo test faults lint serve stack bench lock
+.PHONY: help install demo test test-all faults lint serve stack bench lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -11,6 +11,7 @@ help:
 	@echo "make serve    the service on http://127.0.0.1:8000"
 	@echo "make stack    a team's service as processes: Postgres, Redis, API, worker, reconciler; docs/deploy.md"
 	@echo "make test     the tests        make lint   ruff, mypy --strict, import-linter, hadolint"
+	@echo "make test-all the long tests as well"
 	@echo "make bench    speed, against peers      make faults   kill -9, cut wires, full disks: all fault tests"
 
 install: .venv/installed
@@ -44,7 +45,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(shell echo 
 test: install
 	@$(PYTEST)
 
-# All of them, the long ones too; those that take seconds are among the tests already.
+# The long ones too: before a release.
+test-all: install
+	@$(PYTEST) -m "long or not long"
+
+# All about crashes, the long ones too; those that take seconds are among the tests already.
 faults: install
 	@$(PYTEST) tests/faults tests/team tests/jobs tests/worker -m "long or not long"
 

@@ -138,7 +138,9 @@ class Postgres(Server):
 
     def command(self) -> list[str]:
         """See the base class."""
-        settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200")
+        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
+        if self._own_folder:  # gone with this process: it needs to survive a crash of the server, not of the machine
+            settings.append("fsync=off")
         flags = [word for setting in settings for word in ("-c", setting)]
         return [str(self._program("postgres")), "-D", str(self.folder / "data"), "-p", str(self.port), *flags]
 

@@ -64,10 +64,10 @@ def test_stays_in_the_box_and_in_the_ball_and_does_something(attack, threat, net
 def test_depends_on_seed_and_image_only(attack, threat, network, batch):
     """Not on the batch's size or order: what an image gets, it gets in any company."""
     # in double precision: in single, batches round differently, and long searches amplify that
-    network, batch = network.double(), (batch[0].double(), *batch[1:])
+    network, batch = network.double(), (batch[0][:16].double(), *(rest[:16] for rest in batch[1:]))
     whole = perturb(attack, network, batch, threat)
     assert torch.equal(whole, perturb(attack, network, batch, threat))
-    order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     for rows, expected in ((order, whole[order]), (slice(3, 10), whole[3:10])):
         again = perturb(attack, network, batch, threat, rows)
         # seen by the network: a pixel whose gradient is rounding noise may go either way

@@ -132,6 +132,7 @@ def test_square_agrees_with_torchattacks(norm, name, eps, network, correct):
     assert abs(survived.mean() - their_survived.mean()) <= 0.08
 
 
+@pytest.mark.long
 def test_carlini_wagner_finds_norms_as_small_as_foolbox(network, correct):
     x, y, ids = (part[:20] for part in correct)
     tiny = ThreatModel(norm="l2", eps=1e-9)  # never enough: the search runs to its end

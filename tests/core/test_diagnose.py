@@ -116,6 +116,7 @@ def smooth(arrays):
     return net
 
 
+@pytest.mark.long
 def test_five_honest_models_raise_nothing(images, example, arrays, hardened):
     for name, net in {
         "undefended": example_net(example),
@@ -285,6 +286,7 @@ def test_a_randomised_model_is_not_taken_for_another(images, hardened):
     assert not signs_of(model, images, deployed=other)["other-weights"].raised
 
 
+@pytest.mark.long
 def test_the_verdict_of_real_models(arrays, hardened, example):
     """The hardened one is robust, the undefended one brittle; behind a masking layer the same weights are suspect.
 

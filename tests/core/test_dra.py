@@ -59,6 +59,7 @@ def papers_pgd(cifar, eps: float) -> float:
     return accuracy(cifar, PGD(steps=20, step_size="eps/20"), eps / 255)
 
 
+@pytest.mark.long
 def test_eps_1_is_pgd_at_2_55(cifar):
     """Hou et al. 2022: on CIFAR-10 DRA with eps = 1 is as strong as PGD-20 with eps = 2.55 (/255, step eps/20)."""
     dra = accuracy(cifar, DRA(mean_change="1/255", p=1))
@@ -68,11 +69,13 @@ def test_eps_1_is_pgd_at_2_55(cifar):
     assert literal > dra + 20
 
 
+@pytest.mark.long
 def test_eps_2_is_pgd_at_4_to_5(cifar):
     dra = accuracy(cifar, DRA(mean_change="2/255"))
     assert papers_pgd(cifar, 5) - 6 < dra < papers_pgd(cifar, 4) + 6
 
 
+@pytest.mark.long
 def test_a_larger_share_of_pixels_is_stronger_and_saturates(cifar):
     """Fig. 4 and table VI: p = 0 is the clean image; a third of the pixels does most of the work."""
     shares = (0, 0.05, 1 / 6, 1 / 3, 1 / 2, 1)

@@ -80,6 +80,7 @@ def test_away_for_longer_than_the_lease(own, fault):
     assert floor.succeeded(job, epochs=60).attempt == 2
 
 
+@pytest.mark.long
 def test_sigterm_while_the_database_is_away(own):
     """The lease is longer than a worker may take to end: it does not wait for it."""
     floor, _, proxy = own

@@ -201,7 +201,7 @@ def reachable(source, target):
     return False
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.long)])
 def test_every_job_ends_once_and_right(town, count):
     floor, seed = town[0], int(os.environ.get("TEMPER_SEED", "0"))
     chance = random.Random(seed)

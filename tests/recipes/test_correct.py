@@ -60,7 +60,7 @@ def test_an_attack_that_is_cumulative_includes_all_before_it(tmp_path):
         assert masks.under(3, attack).tolist() == expected
 
 
-@pytest.mark.parametrize("suite", ["quick", "standard"])
+@pytest.mark.parametrize("suite", ["quick", pytest.param("standard", marks=pytest.mark.long)])
 def test_the_masks_of_a_job_count_as_its_report(suite, tmp_path, example, arrays):
     spec = {
         "model": {"architecture": "fmnist-cnn"},

@@ -211,6 +211,7 @@ def test_more_images_need_no_new_training(bench, told):
     assert not any("epoch" in line for line in told)
 
 
+@pytest.mark.long
 def test_one_failing_recipe_keeps_no_other_from_running(bench, place, told):
     path = place / "recipes" / "our" / "aft.yaml"
     content = yaml.safe_load(path.read_text())

@@ -57,6 +57,7 @@ def test_kill_9_of_the_child(files, expected, tmp_path):
         assert "killed by signal 9" in lost[0]["data"]["detail"]
 
 
+@pytest.mark.long
 def test_kill_9_within_an_attack_of_the_last_evaluation(files, tmp_path):
     """Training is not repeated, and the report is that of an uninterrupted run."""
     evaluation = {"suite": "standard", "samples": 60, "batch_size": 20, "diagnose": False}
@@ -96,6 +97,7 @@ def test_kill_9_of_the_service(files, expected, tmp_path):
         assert epochs(again, job) == [1, 2, 3, 4]
 
 
+@pytest.mark.long
 def test_a_stopped_service_saves_its_state_and_is_not_charged(files, expected, tmp_path):
     service = Service(tmp_path / "data").start()
     job = service.submit(*files, SPEC)
@@ -144,6 +146,7 @@ def test_a_second_service_in_the_same_folder_is_refused(tmp_path):
     assert "another temperd serves" in second.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_twice_leaves_nothing_behind(files, expected, tmp_path):
     """With a client on the stream uvicorn waits; a second Ctrl-C skips its shutdown, but not the runner's."""
     import threading
