@@ -11,11 +11,10 @@ from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.metrics import CONTENT_TYPE, render
-from api.services import Provided, Services
-from jobs.errors import JobsError
+from api.services import Provided
+from jobs import checks
 
 router = APIRouter(tags=["health"])
 _SECONDS = 3.0
@@ -33,11 +32,14 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "Something is wrong; the checks say what."}})
 async def readyz(request: Request, services: Provided) -> JSONResponse:
     """Database, store, and what runs the jobs, each by name; none of them is waited for long."""
-    ours: dict[str, Check] = {"database": partial(_database, services), "storage": partial(_storage, services)}
-    checks = {**ours, **services.checks}
+    ours: dict[str, Check] = {
+        "database": partial(checks.database, services.upkeep),
+        "storage": partial(checks.store, services.storage),
+    }
+    asked = {**ours, **services.checks}
     patience: Patience = request.app.state.patience
-    answers = await asyncio.gather(*(patience.ask(name, check) for name, check in checks.items()))
-    found = {name: answer or "ok" for name, answer in zip(checks, answers, strict=True)}
+    answers = await asyncio.gather(*(patience.ask(name, check) for name, check in asked.items()))
+    found = {name: answer or "ok" for name, answer in zip(asked, answers, strict=True)}
     ready = all(value == "ok" for value in found.values())
     return JSONResponse({"ready": ready, "checks": found}, 200 if ready else 503)
 
@@ -76,22 +78,6 @@ class Patience:
 
         threading.Thread(target=run, name="readyz", daemon=True).start()
         return future
-
-
-def _database(services: Services) -> str | None:
-    try:
-        services.upkeep.clock()
-    except SQLAlchemyError as error:
-        return f"it does not answer ({type(error).__name__})"
-    return None
-
-
-def _storage(services: Services) -> str | None:
-    try:
-        services.storage.check()
-    except JobsError as error:
-        return str(error)
-    return None
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus")

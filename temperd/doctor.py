@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs import checks
 from jobs.database import open_database
 from jobs.settings import Settings
 from jobs.upkeep import LATELY_SECONDS, Upkeep
@@ -28,11 +29,7 @@ class Doctor:
 
     def database(self) -> str | None:
         """It answers."""
-        try:
-            self._upkeep.clock()
-        except SQLAlchemyError as error:
-            return f"it does not answer ({type(error).__name__})"
-        return None
+        return checks.database(self._upkeep)
 
     def schema(self) -> str | None:
         """The migrations have run."""
@@ -51,23 +48,18 @@ class Doctor:
             ) as redis:
                 redis.ping()
         except (RedisError, OSError) as error:
-            return f"it does not answer ({type(error).__name__})"
+            return f"it does not answer ({type(error).__name__}); jobs are accepted, and wait"
         return None
 
     def store(self) -> str | None:
         """It can be listed."""
-        from jobs.errors import JobsError
         from jobs.storage import Storage
 
-        try:
-            Storage(self._settings.store).check()
-        except JobsError as error:
-            return str(error)
-        return None
+        return checks.store(Storage(self._settings.store))
 
     def workers(self) -> str | None:
         """One of them serves the queue of jobs that name none."""
-        return unserved(self._upkeep, self._settings.queue)
+        return checks.workers(self._upkeep, self._settings.queue)
 
     def here(self) -> str | None:
         """A worker or a reconciler of this host was seen lately."""
@@ -90,15 +82,6 @@ CHECKS: Mapping[str, Callable[[Doctor], str | None]] = {
     "here": Doctor.here,
 }
 OF_THE_SERVICE = tuple(name for name in CHECKS if name != "here")
-
-
-def unserved(upkeep: Upkeep, queue: str) -> str | None:
-    """What is wrong where no worker serves a queue."""
-    try:
-        serving = {name for queues in upkeep.workers(LATELY_SECONDS).values() for name in queues}
-    except SQLAlchemyError as error:
-        return f"the database does not answer ({type(error).__name__})"
-    return None if queue in serving else f"none was seen lately for queue {queue!r}"
 
 
 def examine(settings: Settings, names: Sequence[str], wait: float = 0.0) -> dict[str, str | None]:

@@ -7,8 +7,6 @@ import socket
 
 import uvicorn
 from fastapi import FastAPI
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import create_app
 from api.services import Services
@@ -17,8 +15,7 @@ from jobs.repository import JobRepository
 from jobs.settings import Settings
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
-from temperd.doctor import unserved
-from temperd.schema import is_current
+from temperd.doctor import Doctor
 from worker.queue import Doorbell
 from worker.workplace import sweep_left
 
@@ -40,22 +37,7 @@ def compose_api(settings: Settings) -> FastAPI:
     engine, bell, told = open_database(settings.database), Doorbell(settings.broker_url), bool(settings.webhook_url)
     upkeep = Upkeep(engine, webhooks=told)
 
-    def broker() -> str | None:
-        try:
-            bell.check()
-        except (RedisError, OSError) as error:
-            return f"it does not answer ({type(error).__name__}); jobs are accepted, and wait"
-        return None
-
-    def workers() -> str | None:
-        return unserved(upkeep, settings.queue)
-
-    def schema() -> str | None:
-        try:
-            return None if is_current(engine) else "not the newest: run temperd migrate"
-        except SQLAlchemyError as error:
-            return f"the database does not answer ({type(error).__name__})"
-
+    doctor = Doctor(settings, engine)
     return create_app(
         Services(
             JobRepository(engine, webhooks=told),
@@ -63,6 +45,6 @@ def compose_api(settings: Settings) -> FastAPI:
             Storage(settings.store),
             settings,
             ring=bell.ring,
-            checks={"schema": schema, "broker": broker, "workers": workers},
+            checks={"schema": doctor.schema, "broker": doctor.broker, "workers": doctor.workers},
         )
     )
