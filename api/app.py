@@ -7,28 +7,47 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 
-from api import catalog, checkpoints, errors, events, health, jobs, logs, metrics, openapi
+from api import catalog, checkpoints, docs, errors, events, health, jobs, login, logs, metrics, openapi, uploads
+from api.credentials import Credentials
+from api.deadlines import LeastPace
+from api.door import Door
+from api.front import Front
 from api.nul import NoNul
 from api.services import Services
+from api.tus import Tus
 from core import __version__
 
+_MODULES = (jobs, uploads, events, logs, checkpoints, catalog, health, login, docs)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_MAX_BODY_BYTES = 2 << 20  # of what is no upload and has no limit of its own
 
 
 def create_app(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
     """The application; ``lifespan`` starts and stops what the services need."""
+    settings = services.settings
     app = FastAPI(
         title="Temper",
         summary="Hardens image classifiers, and says honestly how robust they are now.",
         version=__version__,
         lifespan=lifespan,
-        max_body_size=services.settings.max_upload_bytes,
+        max_body_size=_MAX_BODY_BYTES,
+        openapi_url=None,  # these have routes of their own, without a CDN
+        docs_url=None,
+        redoc_url=None,
     )
-    app.state.services, app.state.patience = services, health.Patience()
+    credentials = Credentials(services.keys, settings.wrong_keys_per_minute) if services.keys else None
+    app.state.services, app.state.patience, app.state.credentials = services, health.Patience(), credentials
+    app.state.routes = [route for module in _MODULES for route in module.router.routes]
     errors.install(app)
-    for module in (jobs, events, logs, checkpoints, catalog, health):
+    for module in _MODULES:
         app.include_router(module.router)
     openapi.install(app)
+    # the last one added is the outermost
+    app.add_middleware(Door, credentials=credentials, limits=settings.limits)
     app.add_middleware(NoNul)
+    app.add_middleware(LeastPace, rate=settings.pace_bytes, window=settings.pace_seconds)
+    app.add_middleware(Front)
+    app.add_middleware(Tus, path=uploads.router.prefix)
     metrics.install(app)
     return app

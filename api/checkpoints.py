@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
+from api.caller import READ, Jobs
 from api.downloads import RESPONSES, Conditions, send
-from api.services import Provided, Services
+from api.services import Provided
+from api.shapes import ArtifactFile, ArtifactList
 from jobs.errors import ArtifactNotFoundError
+from jobs.repository import JobRepository
 from jobs.states import FINAL
 from jobs.tables import Artifact
 
@@ -17,32 +20,34 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 _SIGNED_SECONDS = 3600.0
 
 
-@router.head("/{job_id}/checkpoint", include_in_schema=False)
+@router.head("/{job_id}/checkpoint", include_in_schema=False, dependencies=[READ])
 @router.get(
     "/{job_id}/checkpoint",
     summary="The hardened checkpoint",
     response_class=Response,
     responses=RESPONSES,
+    dependencies=[READ],
 )
 def get_checkpoint(
     job_id: str,
+    jobs: Jobs,
     services: Provided,
     conditions: Annotated[Conditions, Depends()],
     file_format: Annotated[Literal["safetensors", "pt"] | None, Query(alias="format")] = None,
 ) -> Response:
     """In the format that came in, or in `format`. Of a failed job, the last good epoch, if there was one."""
-    return send(_find_checkpoint(job_id, file_format, services), conditions, services)
+    return send(_find_checkpoint(job_id, file_format, jobs), conditions, services)
 
 
-@router.get("/{job_id}/artifacts", summary="What a job made")
-def list_artifacts(job_id: str, services: Provided) -> dict[str, Any]:
+@router.get("/{job_id}/artifacts", summary="What a job made", dependencies=[READ])
+def list_artifacts(job_id: str, jobs: Jobs, services: Provided) -> ArtifactList:
     """Every file with its size and SHA-256; empty until the job has ended.
 
     `signed_url`: where the store itself gives it out, for an hour, to anybody who has this address; null if it cannot.
     """
-    services.repository.job(job_id)
-    outputs = services.repository.artifacts(job_id, "output")
-    items = [
+    jobs.job(job_id)
+    outputs = jobs.artifacts(job_id, "output")
+    items: list[ArtifactFile] = [
         {
             "name": name,
             "size": item.size,
@@ -55,33 +60,36 @@ def list_artifacts(job_id: str, services: Provided) -> dict[str, Any]:
     return {"items": items}
 
 
-@router.head("/{job_id}/artifacts/{name}", include_in_schema=False)
+@router.head("/{job_id}/artifacts/{name}", include_in_schema=False, dependencies=[READ])
 @router.get(
     "/{job_id}/artifacts/{name}",
     summary="One file that a job made",
     response_class=Response,
     responses=RESPONSES,
+    dependencies=[READ],
 )
-def get_artifact(job_id: str, name: str, services: Provided, conditions: Annotated[Conditions, Depends()]) -> Response:
+def get_artifact(
+    job_id: str, name: str, jobs: Jobs, services: Provided, conditions: Annotated[Conditions, Depends()]
+) -> Response:
     """Per-image results as `images.parquet`, the checkpoint in both formats."""
-    services.repository.job(job_id)
-    outputs = services.repository.artifacts(job_id, "output")
+    jobs.job(job_id)
+    outputs = jobs.artifacts(job_id, "output")
     if name not in outputs:
         known = ", ".join(sorted(outputs)) or "none yet"
         raise ArtifactNotFoundError(f"job {job_id} has no artifact {name!r}; it has: {known}")
     return send(outputs[name], conditions, services)
 
 
-def _find_checkpoint(job_id: str, wanted: str | None, services: Services) -> Artifact:
-    job, report = services.repository.report(job_id)
-    outputs = services.repository.artifacts(job_id, "output")
+def _find_checkpoint(job_id: str, wanted: str | None, jobs: JobRepository) -> Artifact:
+    job, report = jobs.report(job_id)
+    outputs = jobs.artifacts(job_id, "output")
     if not any(name.startswith("checkpoint.") for name in outputs):
         reason = "it is not done yet" if job.state not in FINAL else f"it {job.state}"
         if job.spec["training"] is None:
             reason = f"defense {job.defense!r} does not train"
         raise ArtifactNotFoundError(f"job {job_id} has no hardened checkpoint: {reason}")
     if wanted is None:
-        uploaded = services.repository.upload(job.checkpoint_upload).filename if job.checkpoint_upload else ""
+        uploaded = jobs.upload(job.checkpoint_upload).filename if job.checkpoint_upload else ""
         native = "safetensors" if uploaded.endswith(".safetensors") else "pt"
         wanted = report["output"]["format"] if report else native
     return outputs[f"checkpoint.{wanted}"]

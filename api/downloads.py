@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import Header, Request
 from fastapi.responses import Response, StreamingResponse
 
+from api.copies import Copy
 from api.errors import problem
 from api.services import Services
 from jobs.tables import Artifact
@@ -69,25 +68,15 @@ def send(artifact: Artifact, conditions: Conditions, services: Services) -> Resp
     headers["Content-Disposition"] = f'attachment; filename="{artifact.name}"'
     if conditions.head:
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    # a copy of its own, hashed before the first byte leaves: what the store damaged is never sent
-    copy = _fetch(artifact, services)
+    # hashed before the first byte leaves: what the store damaged is never sent
+    copy = services.copies.get(artifact)
     return StreamingResponse(_read(copy, start, end), status, headers, media_type="application/octet-stream")
 
 
-def _fetch(artifact: Artifact, services: Services) -> BinaryIO:
-    services.settings.work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=services.settings.work_dir, prefix=".download-") as folder:
-        path = Path(folder) / "file"
-        services.storage.fetch(artifact.key, artifact.sha256, path)
-        return path.open("rb")  # it lives on without a name until it is closed
-
-
-def _read(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    with file:
-        file.seek(start)
-        while start < end and (chunk := file.read(min(_CHUNK, end - start))):
-            start += len(chunk)
-            yield chunk
+def _read(copy: Copy, start: int, end: int) -> Iterator[bytes]:
+    while start < end and (chunk := copy.read(start, min(_CHUNK, end - start))):
+        start += len(chunk)
+        yield chunk
 
 
 def _bounds(header: str, size: int) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -14,11 +15,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from api import request_id
 from jobs.database import AWAY
 from jobs.errors import JobsError
 
+CHECKSUM_MISMATCH = 460  # of the tus protocol, and no registered one
 _log = logging.getLogger(__name__)
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    503: "busy",
+}
 
 
 class SpecInvalidError(Exception):
@@ -40,36 +53,57 @@ class SpecInvalidError(Exception):
 
 
 def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """An RFC 9457 answer."""
+    """An RFC 9457 answer; docs/errors.md has every code."""
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase,
         "status": status,
         "code": code,
         "detail": detail,
+        "request_id": request_id.current(),
     }
     body.update({key: value for key, value in more.items() if value})
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def install(app: FastAPI) -> None:
-    """Register the translations."""
+def problem_of(error: JobsError) -> JSONResponse:
+    """What an error of ours looks like."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="temper"'
+    return problem(error.status, error.code, str(error), headers, hint=error.hint)
 
-    @app.exception_handler(JobsError)
-    async def _(_request: Request, error: JobsError) -> JSONResponse:
-        return problem(error.status, error.code, str(error), hint=error.hint)
 
-    for away in AWAY:
-
-        @app.exception_handler(away)
-        async def _(_request: Request, error: Exception) -> JSONResponse:
-            _log.error("the database does not answer: %s", error)
-            hint = "nothing is lost; try again in a moment"
-            return problem(503, "database_unavailable", "the database does not answer", {"Retry-After": "5"}, hint=hint)
-
-    @app.exception_handler(SpecInvalidError)
-    async def _(_request: Request, error: SpecInvalidError) -> JSONResponse:
+def translate(error: Exception) -> JSONResponse | None:
+    """What is known of an error, as an answer; None for a fault of ours."""
+    if isinstance(error, JobsError):
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("%s: %s", error.code, error)
+        return problem_of(error)
+    if isinstance(error, AWAY):
+        _log.error("the database does not answer: %s", type(error).__name__)  # its words hold values of the statement
+        hint = "nothing is lost; try again in a moment"
+        return problem(503, "database_unavailable", "the database does not answer", {"Retry-After": "5"}, hint=hint)
+    if isinstance(error, SpecInvalidError):
         return problem(422, "invalid_spec", str(error), errors=error.errors)
+    if isinstance(error, ClientDisconnect):
+        return problem(400, "bad_request", "the request ended before its body")
+    return None
+
+
+def install(app: FastAPI) -> None:
+    """Register the translations; what none of them knows is answered by api.front."""
+
+    async def known(_request: Request, error: Exception) -> JSONResponse:
+        answer = translate(error)
+        if answer is None:
+            raise error
+        return answer
+
+    for kind in (JobsError, *AWAY, SpecInvalidError, ClientDisconnect):
+        app.add_exception_handler(kind, known)
 
     @app.exception_handler(RequestValidationError)
     async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -78,15 +112,22 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
-        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        headers = dict(error.headers) if error.headers else None
-        detail = error.detail if error.status_code != 404 else f"there is nothing at {request.scope['path']}"
-        return problem(error.status_code, code, detail, headers)
+        headers, detail = dict(error.headers or {}), error.detail
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"there is nothing at {request.scope['path']}"
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
+            detail = f"this takes {headers['Allow']}"
+        return problem(error.status_code, _HTTP_CODES.get(error.status_code, "http_error"), detail, headers)
 
-    @app.exception_handler(Exception)
-    async def _(_request: Request, error: Exception) -> JSONResponse:
-        _log.error("unhandled error", exc_info=error)
-        return problem(500, "internal", "an unexpected fault of the service; its log has the details")
+
+def _methods(request: Request) -> list[str]:
+    """All that a path takes; the framework knows only those of the first route that fits."""
+    found = {request.method}
+    for route in request.app.state.routes:
+        if route.path_regex.match(request.scope["path"]):
+            found |= route.methods or set()
+    return sorted(found - {request.method})
 
 
 def _row(item: dict[str, Any], data: Any) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from api import views
-from api.services import Provided, Services
+from api.caller import READ, Jobs, Stay, Staying
+from api.shapes import EventPage
+from jobs.repository import JobRepository
 from jobs.states import FINAL
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -28,12 +30,14 @@ MAX_ID = 2**63 - 1
 @router.get(
     "/{job_id}/events",
     summary="Events of a job",
-    response_class=Response,
-    responses={200: {"content": {"application/json": {}, "text/event-stream": {}}}},
+    dependencies=[READ],
+    response_model=EventPage,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def get_events(
     job_id: str,
-    services: Provided,
+    jobs: Jobs,
+    stay: Staying,
     accept: Annotated[str, Header()] = "application/json",
     last_event_id: Annotated[str, Header()] = "",
     after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
@@ -43,23 +47,23 @@ async def get_events(
 
     Otherwise a page of events after the id `after`; `next` is the id to go on from, or null.
     """
-    await run_in_threadpool(services.repository.job, job_id)  # 404 before the stream starts
+    await run_in_threadpool(jobs.job, job_id)  # 404 before the stream starts
     if "text/event-stream" in accept:
         seen = int(last_event_id) if re.fullmatch(r"[0-9]{1,18}", last_event_id) else after
-        return EventSourceResponse(_stream(job_id, services, seen), headers={"Cache-Control": "no-store"})
-    events = await run_in_threadpool(services.repository.events, job_id, after=after, limit=limit)
+        return EventSourceResponse(_stream(job_id, jobs, seen, stay), headers={"Cache-Control": "no-store"})
+    events = await run_in_threadpool(jobs.events, job_id, after=after, limit=limit)
     following = events[-1].id if len(events) == limit else None
     return JSONResponse({"items": [views.event_view(event) for event in events], "next": following})
 
 
-async def _stream(job_id: str, services: Services, after: int) -> AsyncIterator[bytes]:
+async def _stream(job_id: str, jobs: JobRepository, after: int, stay: Stay) -> AsyncIterator[bytes]:
     """Events with their ids, and between them the progress whenever it changes (without an id: it is not kept)."""
     shown: dict[str, Any] = {}
     last_sent = time.monotonic()
-    while True:
+    while not await stay.is_over():
         # the state first: once it is final, every event has been written
-        job = await run_in_threadpool(services.repository.job, job_id)
-        events = await run_in_threadpool(services.repository.events, job_id, after=after, limit=_PAGE)
+        job = await run_in_threadpool(jobs.job, job_id)
+        events = await run_in_threadpool(jobs.events, job_id, after=after, limit=_PAGE)
         for event in events:
             after = event.id
             yield format_sse_event(data_str=json.dumps(views.event_view(event)), event=event.type, id=str(event.id))

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import copy
-import errno
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from api import views
 from api.errors import SpecInvalidError
+from api.job_form import MAX_FIELD_BYTES, discard, discarding, receive
+from api.receive import body
+from api.repeat import fingerprint
 from api.services import Services
 from core.spec import JobSpec, merge
-from jobs.database import AWAY
-from jobs.errors import StorageFullError
-from jobs.repository import NewJob, NewUpload, new_id
-from jobs.tables import Job
+from jobs.errors import StorageCorruptError, UploadNotFoundError
+from jobs.idempotency import Repeatable
+from jobs.intake import take_in
+from jobs.repository import JobRepository, NewJob, Once
+from jobs.tables import Job, Upload
+from jobs.uploads import NewUpload, UploadRepository
 from recipes.catalog import RecipeError, load
 
 FORM_FIELDS = {
@@ -33,86 +34,112 @@ FORM_FIELDS = {
     "eps": ("threat", "eps"),
     "norm": ("threat", "norm"),
     "epochs": ("training", "epochs"),
+    "expires_after": ("expires_after",),
 }
-_FILES = ("checkpoint", "data")
-_MAX_SPEC_BYTES = 1 << 20
 Reference = dict[str, str]
 
 
-async def submit(request: Request, services: Services) -> Job:
-    """Validate everything, then store the files, then all rows in one transaction.
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was made, and its answer; ``replayed``: by an earlier request with the same Idempotency-Key."""
+
+    job_id: str
+    answer: Mapping[str, object]
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a tenant has that a job can start from."""
+
+    jobs: JobRepository
+    uploads: UploadRepository
+
+
+async def submit(request: Request, once: Repeatable | None, sources: Sources, services: Services) -> Submitted:
+    """From the body to a queued job: what was stored for one that is refused is removed again.
 
     Raises: SpecInvalidError naming the field; UploadNotFoundError, JobNotFoundError for references.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with request.form(max_files=len(_FILES), max_part_size=_MAX_SPEC_BYTES) as form:
-            return await run_in_threadpool(_from_form, form, services)
+        async with receive(request, sources.uploads, services, (*FORM_FIELDS, "spec")) as (fields, files):
+            return await run_in_threadpool(_from_form, fields, files, once, sources, services)
     if kind != "application/json":
         raise HTTPException(415, "send multipart/form-data (curl -F) or application/json")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_SPEC_BYTES:
-            raise HTTPException(413, f"a spec has at most {_MAX_SPEC_BYTES} bytes; files go as multipart/form-data")
-    return await run_in_threadpool(_from_json, body.decode(errors="replace"), services)
+    text = b""
+    detail = f"a spec has at most {MAX_FIELD_BYTES} bytes; files go as multipart/form-data, or to /uploads"
+    async for chunk in body(request, MAX_FIELD_BYTES, HTTPException(413, detail)):
+        text += chunk
+    content = _parse_json(text.decode(errors="replace"), "body")
+    return await run_in_threadpool(_submit, content, {}, once, sources, services)
 
 
-def _from_form(form: FormData, services: Services) -> Job:
-    unknown = sorted(set(form) - {"spec", *_FILES, *FORM_FIELDS})
-    if unknown:
-        allowed = ["spec", *_FILES, *FORM_FIELDS]
-        raise SpecInvalidError.field(unknown[0], f"no such form field; allowed: {', '.join(allowed)}", allowed=allowed)
-    content = _parse_json(_text(form, "spec"), "spec") if "spec" in form else {}
+def _from_form(
+    fields: dict[str, str], files: dict[str, Upload], once: Repeatable | None, sources: Sources, services: Services
+) -> Submitted:
+    content = _parse_json(fields["spec"], "spec") if "spec" in fields else {}
     for name, path in FORM_FIELDS.items():
-        if name in form:
-            _override(content, path, _text(form, name))
-    files = {name: _file(form, name) for name in _FILES if name in form}
-    return _submit(content, files, services)
+        if name in fields:
+            _override(content, path, fields[name])
+    return _submit(content, files, once, sources, services)
 
 
-def _from_json(text: str, services: Services) -> Job:
-    return _submit(_parse_json(text, "body"), {}, services)
-
-
-def _submit(content: dict[str, Any], files: dict[str, UploadFile], services: Services) -> Job:
+def _submit(
+    content: dict[str, Any],
+    files: dict[str, Upload],
+    once: Repeatable | None,
+    sources: Sources,
+    services: Services,
+) -> Submitted:
+    mark = ""
+    if once is not None:  # before anything is looked up, which may have been deleted since
+        mark = fingerprint(content, {name: str(upload.sha256) for name, upload in files.items()})
+        if (earlier := once.replay(mark)) is not None:
+            discard(files.values(), sources.uploads, services)
+            return Submitted(earlier["id"], earlier, replayed=True)
     references = _pop_references(content)
     start = None
     if "recipe" in content:
         content, start = _from_recipe(content, brings_data="data" in references.keys() | files.keys())
     spec = _validate(content)
     _check_sources(spec, references.keys() | files.keys(), start)
-    # what can fail without storing anything comes first
-    known = {name: services.repository.upload(r["upload"]).id for name, r in references.items() if "upload" in r}
-    new: dict[str, NewUpload] = {}
-    try:
-        for name, reference in references.items():
-            if "job" in reference and name not in files:
-                new[name] = _from_job(reference["job"], services)
-        for name, file in files.items():
-            new[name] = _store(file.filename or name, file.file, services)
-        uploads = {**known, **{name: upload.id for name, upload in new.items()}}
-        job = services.repository.create(
-            NewJob(
-                spec=spec.model_dump(mode="json"),
-                queue=spec.queue or _queue(spec, services.settings.queue),
-                defense=spec.defense.name,
-                name=spec.name,
-                tags=dict(spec.tags),
-                epochs=spec.epochs,
-                checkpoint_upload=uploads.get("checkpoint"),
-                data_upload=uploads.get("data"),
-                max_seconds=60 * spec.max_minutes if spec.max_minutes else None,
-            ),
-            new.values(),
-        )
-    except AWAY:
-        raise  # the commit may have happened before its answer was lost: files without a row are swept
-    except BaseException:
-        services.storage.delete([upload.stored.key for upload in new.values()])
-        raise
+    told: dict[str, Any] = {}  # to this request and to each repetition, word for word
+
+    def answer(job: Job, position: int) -> dict[str, Any]:
+        told.update(views.job_detail(job, position))
+        return told
+
+    used = {name: _upload(name, r["upload"], sources) for name, r in references.items() if "upload" in r} | files
+    copies = {
+        name: _from_job(reference["job"], sources, services)
+        for name, reference in references.items()
+        if name not in used
+    }
+    ids = {name: upload.id for name, upload in (used | copies).items()}
+    new = NewJob(
+        spec=spec.model_dump(mode="json"),
+        queue=spec.queue or _queue(spec, services.settings.queue),
+        defense=spec.defense.name,
+        name=spec.name,
+        tags=dict(spec.tags),
+        epochs=spec.epochs,
+        checkpoint_upload=ids.get("checkpoint"),
+        data_upload=ids.get("data"),
+        max_seconds=60 * spec.max_minutes if spec.max_minutes else None,
+        keep_seconds=spec.expires_after,
+    )
+    with discarding(copies.values(), sources.uploads, services):
+        job = sources.jobs.create(new, Once(once, mark, answer) if once else None)
     services.ring(job.queue, job.id)
-    return job
+    return Submitted(job.id, told or views.job_detail(job, sources.jobs.queue_position(job)))
+
+
+def _upload(field: str, upload_id: str, sources: Sources) -> Upload:
+    try:
+        return sources.uploads.finished(upload_id)
+    except UploadNotFoundError as error:
+        raise UploadNotFoundError(f"{field}.upload") from error
 
 
 def _queue(spec: JobSpec, usual: str) -> str:
@@ -151,22 +178,6 @@ def _check_sources(spec: JobSpec, given: set[str], start: str | None = None) -> 
         )
     if "data" in given and spec.data.dataset is not None:
         raise SpecInvalidError.field("data.dataset", "either a file or a named dataset, not both")
-
-
-def _text(form: FormData, name: str) -> str:
-    value = form[name]
-    if not isinstance(value, str):
-        raise SpecInvalidError.field(name, "send text, not a file")
-    if "\0" in value:
-        raise SpecInvalidError.field(name, "it holds the character NUL")
-    return value
-
-
-def _file(form: FormData, name: str) -> UploadFile:
-    value = form[name]
-    if not isinstance(value, UploadFile):
-        raise SpecInvalidError.field(name, f"send a file: -F {name}=@FILE")
-    return value
 
 
 def _parse_json(text: str, field: str) -> dict[str, Any]:
@@ -220,43 +231,16 @@ def _reference(field: str, value: Any, kinds: tuple[str, ...]) -> Reference:
     return value
 
 
-def _from_job(job_id: str, services: Services) -> NewUpload:
+def _from_job(job_id: str, sources: Sources, services: Services) -> Upload:
     """A job's hardened checkpoint, as an upload of its own."""
-    job, report = services.repository.report(job_id)
+    job, report = sources.jobs.report(job_id)
     if report is None or report["output"] is None:
         raise SpecInvalidError.field("checkpoint.job", f"job {job_id} has no hardened checkpoint (it is {job.state})")
     name = f"checkpoint.{report['output']['format']}"
-    artifact = services.repository.artifacts(job_id, "output")[name]
-    with _room(services) as folder:
-        path = Path(folder) / name
-        services.storage.fetch(artifact.key, artifact.sha256, path)
-        return _put(f"{job_id}.{name}", path, services)
-
-
-@contextmanager
-def _room(services: Services) -> Iterator[str]:
-    """A temporary folder where the service keeps its data; what a killed process leaves there is swept."""
-    services.settings.work_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=services.settings.work_dir, prefix=".upload-") as folder:
-            yield folder
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise StorageFullError("the service's disk is full", "an operator has to free some space") from error
-        raise
-
-
-def _store(filename: str, file: BinaryIO, services: Services) -> NewUpload:
-    with _room(services) as folder:
-        path = Path(folder) / "upload"
-        with path.open("wb") as target:
-            shutil.copyfileobj(file, target, 1 << 20)
-        return _put(filename, path, services)
-
-
-def _put(filename: str, path: Path, services: Services) -> NewUpload:
-    upload_id = new_id("up")
-    stored = services.storage.put(f"uploads/{upload_id}", path)
-    # only the last part: browsers may send paths, and the name is only ever shown
-    shown = filename.replace("\\", "/").rpartition("/")[2][:200].encode("utf-8", "replace").decode().replace("\0", "")
-    return NewUpload(upload_id, shown, stored)
+    artifact = sources.jobs.artifacts(job_id, "output")[name]
+    new = NewUpload(f"{job_id}.{name}", size=None, standalone=False)
+    upload = take_in(new, services.storage.read(artifact.key), sources.uploads, services.storage)
+    with discarding([upload], sources.uploads, services):
+        if upload.sha256 != artifact.sha256:
+            raise StorageCorruptError(f"stored file {artifact.key} was damaged")
+    return upload

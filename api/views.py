@@ -6,11 +6,13 @@ import base64
 import binascii
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import cast
 
+from api import shapes
 from api.errors import SpecInvalidError
+from api.shapes import DataSource, Failure, JobDetail, JobSummary, Links, Progress
 from jobs.states import State
-from jobs.tables import Event, Job
+from jobs.tables import Event, Job, Upload
 
 
 def iso(seconds: float | None) -> str | None:
@@ -18,7 +20,7 @@ def iso(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-def job_summary(job: Job) -> dict[str, Any]:
+def job_summary(job: Job) -> JobSummary:
     """A job as listed."""
     return {
         "id": job.id,
@@ -29,10 +31,10 @@ def job_summary(job: Job) -> dict[str, Any]:
         "state": job.state,
         "phase": job.phase if job.state == State.RUNNING else None,
         "attempt": job.attempt,
-        "progress": job.progress,
+        "progress": cast(Progress, job.progress),
         "cancel_requested": job.cancel_requested,
         "pause_requested": job.pause_requested,
-        "failure": job.failure,
+        "failure": cast("Failure | None", job.failure),
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
@@ -40,9 +42,9 @@ def job_summary(job: Job) -> dict[str, Any]:
     }
 
 
-def job_detail(job: Job, queue_position: int | None) -> dict[str, Any]:
+def job_detail(job: Job, queue_position: int | None) -> JobDetail:
     """A job on its own: with what it was asked to do."""
-    data = {"upload": job.data_upload} if job.data_upload else {"dataset": job.spec["data"]["dataset"]}
+    data: DataSource = {"upload": job.data_upload} if job.data_upload else {"dataset": job.spec["data"]["dataset"]}
     return {
         **job_summary(job),
         "queue_position": queue_position,
@@ -52,26 +54,46 @@ def job_detail(job: Job, queue_position: int | None) -> dict[str, Any]:
     }
 
 
-def links(job_id: str) -> dict[str, str]:
+def links(job_id: str) -> Links:
     """Where the rest of a job is."""
     base = f"/jobs/{job_id}"
     return {
         "self": base,
-        **{
-            name: f"{base}/{name}"
-            for name in ("events", "logs", "report", "checkpoint", "artifacts", "cancel", "pause")
-        },
+        "events": f"{base}/events",
+        "logs": f"{base}/logs",
+        "report": f"{base}/report",
+        "checkpoint": f"{base}/checkpoint",
+        "artifacts": f"{base}/artifacts",
+        "cancel": f"{base}/cancel",
+        "pause": f"{base}/pause",
     }
 
 
-def event_view(event: Event) -> dict[str, Any]:
+def event_view(event: Event) -> shapes.Event:
     """An event."""
     return {"id": event.id, "type": event.type, "at": iso(event.created_at), "data": event.data}
 
 
-def encode_cursor(job: Job) -> str:
-    """An opaque cursor to the jobs after this one."""
-    return base64.urlsafe_b64encode(json.dumps([job.created_at, job.id]).encode()).decode()
+def upload_view(upload: Upload) -> shapes.Upload:
+    """An upload."""
+    return {
+        "id": upload.id,
+        "filename": upload.filename,
+        "purpose": upload.purpose,
+        "state": "finished" if upload.finished_at is not None else "receiving",
+        "size": upload.size,
+        "received": upload.received,
+        "sha256": upload.sha256,
+        "created_at": iso(upload.created_at),
+        "finished_at": iso(upload.finished_at),
+        "expires_at": iso(upload.expires_at),
+        "links": {"self": f"/uploads/{upload.id}"},
+    }
+
+
+def encode_cursor(row: Job | Upload) -> str:
+    """An opaque cursor to what comes after this one."""
+    return base64.urlsafe_b64encode(json.dumps([row.created_at, row.id]).encode()).decode()
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:

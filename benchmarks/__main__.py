@@ -1,17 +1,19 @@
-"""python -m benchmarks [attacks|memory|standard|training|service|team]: all, or one."""
+"""python -m benchmarks [attacks|ingest|memory|standard|training|service|uploads|team]: all, or one."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import attacks, memory, service, standard, team, training
+from benchmarks import attacks, ingest, memory, service, standard, team, training, uploads
 
 PARTS = {
     "attacks": attacks.main,
+    "ingest": ingest.main,
     "memory": memory.main,
     "standard": standard.main,
     "training": training.main,
     "service": service.main,
+    "uploads": uploads.main,
     "team": team.main,
 }
 

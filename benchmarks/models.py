@@ -53,7 +53,7 @@ def prepare(folder: Path, spec: dict[str, object], checkpoint: Path, data: Path)
         name: {"path": str(path), "filename": path.name, "sha256": "", "size": 0}
         for name, path in (("checkpoint", checkpoint), ("data", data))
     }
-    (folder / "ingest.json").write_text(json.dumps({**request, "datasets_dir": str(folder)}))
+    (folder / "ingest.json").write_text(json.dumps({**request, "datasets": [str(folder)]}))
     (folder / "state").mkdir(exist_ok=True)
     if ingest([str(folder)]) != 0:
         raise RuntimeError("the files were refused")

@@ -1,7 +1,11 @@
-"""Clients that poll one job, in a process of their own: python -m benchmarks.poll ADDRESS JOB CLIENTS SECONDS"""
+"""Clients that poll one job, in a process of their own: python -m benchmarks.poll ADDRESS JOB CLIENTS SECONDS
+
+With the key in TEMPER_API_KEY.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -15,6 +19,7 @@ def poll(address: str, job: str, clients: int, seconds: float) -> tuple[list[flo
     """Each asks every two seconds over a connection of its own; milliseconds of all answers, and what went wrong."""
     took: list[float] = []
     errors: list[str] = []
+    headers = {"Authorization": f"Bearer {os.environ['TEMPER_API_KEY']}"}
     ends = time.perf_counter() + seconds
 
     def ask_on(delay: float) -> None:
@@ -23,7 +28,7 @@ def poll(address: str, job: str, clients: int, seconds: float) -> tuple[list[flo
         while time.perf_counter() < ends:
             started = time.perf_counter()
             try:
-                connection.request("GET", f"/jobs/{job}")
+                connection.request("GET", f"/jobs/{job}", headers=headers)
                 answer = connection.getresponse()
                 answer.read()
                 if answer.status != 200:

@@ -26,12 +26,13 @@ from stack.team import Team
 from temperd.schema import upgrade
 
 QUEUED, FINISHED, POLLERS, POLL_SECONDS = 1_000, 100_000, 200, 20.0
+UNLIMITED = {"requests_per_minute": 1_000_000}
 
 _MANY = """
-INSERT INTO jobs (id, name, tags, state, phase, queue, defense, spec, attempt, stalled, lost, reached_epoch,
+INSERT INTO jobs (id, tenant_id, name, tags, state, phase, queue, defense, spec, attempt, stalled, lost, reached_epoch,
     reached_step, cancel_requested, pause_requested, used_seconds, progress, report, created_at, updated_at, started_at,
     finished_at)
-SELECT 'job_{state}_' || n, 'job ' || n, '{{}}', '{state}', NULL, 'cpu', 'aft', '{spec}', 1, 0, 0, 10, 0,
+SELECT 'job_{state}_' || n, 'default', 'job ' || n, '{{}}', '{state}', NULL, 'cpu', 'aft', '{spec}', 1, 0, 0, 10, 0,
     false, false, 0, '{progress}', '{report}', {base} + n, {base} + n, {base} + n, {base} + n
 FROM generate_series(1, {count}) AS n
 """
@@ -65,7 +66,10 @@ def lists_and_claims() -> None:
         upgrade(url)
         engine = open_database(url)
         leases = LeaseRepository(engine)
-        with Team(Path(folder), database_url=url) as team, httpx.Client(base_url=team.address, timeout=60) as client:
+        with (
+            Team(Path(folder), database_url=url, **UNLIMITED) as team,
+            httpx.Client(base_url=team.address, headers=team.headers, timeout=60) as client,
+        ):
             many(engine, "queued", QUEUED, 1e9)
             print(f"\nteam: {QUEUED} queued jobs; bars: page 50 ms, claim 20 ms")
             for finished in (0, FINISHED):
@@ -87,7 +91,8 @@ def pollers(client: httpx.Client, address: str) -> None:
     while client.get(f"/jobs/{job}").json()["phase"] != "training":
         time.sleep(0.2)
     command = [sys.executable, "-m", "benchmarks.poll", address, job, str(POLLERS), str(POLL_SECONDS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "TEMPER_API_KEY": client.headers["Authorization"].removeprefix("Bearer ")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     took = [float(line) for line in done.stdout.split()]
     errors = done.stderr.splitlines()
     client.post(f"/jobs/{job}/cancel")
@@ -156,9 +161,9 @@ def main() -> None:
     lists_and_claims()
     folder = Path(tempfile.mkdtemp())
     try:
-        with Team(folder / "team", lease_seconds=10) as team:
+        with Team(folder / "team", lease_seconds=10, **UNLIMITED) as team:
             worker = team.start_worker()
-            with httpx.Client(base_url=team.address, timeout=600) as client:
+            with httpx.Client(base_url=team.address, headers=team.headers, timeout=600) as client:
                 while not client.get("/readyz").json()["ready"]:
                     time.sleep(0.2)
                 below = [worker.pid, *_children(worker.pid)]

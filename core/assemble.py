@@ -133,7 +133,7 @@ def _files(inputs: Inputs) -> dict[str, Any]:
             "tensors": len(manifest.tensors),
             "matched_by": inputs.match.by,
         },
-        "data": inputs.data.model_dump(exclude={"class_names"}),
+        "data": inputs.data.model_dump(mode="json", exclude={"class_names"}),
     }
 
 

@@ -123,6 +123,16 @@ class Inputs:
             notes.append("The checkpoint's keys differ from the architecture's and were matched by order and shape.")
         if self.manifest.dropped:
             notes.append("Not carried over from the uploaded file: " + ", ".join(self.manifest.dropped) + ".")
+        if self.data.stratified:
+            notes.append(
+                f"{self.data.source.filename} has no test split: {self.data.counts['test']} of its images, drawn from "
+                "each class, are the test split. Every job with this data takes the same ones."
+            )
+        if self.data.leaks:
+            notes.append(
+                f"{self.data.leaks} of {self.data.counts['test']} test images are in the training split too, pixel for "
+                "pixel: accuracy on them says nothing about new images."
+            )
         if self.headline != self.spec.threat:
             notes.append(
                 f"Suite {self.spec.evaluation.suite!r} attacks with its paper's own {self.headline.norm} eps "

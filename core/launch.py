@@ -25,7 +25,7 @@ def launch(command: list[str], devices: int, folder: Path) -> Statuses:
     """Run ``python COMMAND... LAUNCHER_PID`` as so many ranks; SIGTERM asks them to stop.
 
     Args:
-        folder: their scratch space, made anew.
+        folder: their scratch space, made empty.
     Returns: exit status by rank of those that did not end with 0, negative for a signal. The launcher ends the others
         when a rank fails, so several may be named.
     Raises: TooFewDevicesError.
@@ -34,8 +34,8 @@ def launch(command: list[str], devices: int, folder: Path) -> Statuses:
     os.dup2(stdin, _STDIN)
     asking = os.fdopen(stop, "w")
     signal.signal(signal.SIGTERM, lambda *_: asking.close())
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)  # all that is in it; in the sandbox it stays itself
+    folder.mkdir(exist_ok=True)
     # torch comes with these: after the signal handler, so that a stop during its slow import is not lost
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

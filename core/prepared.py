@@ -52,7 +52,12 @@ class CheckpointManifest(_Manifest):
 
 
 class DataManifest(_Manifest):
-    """What the prepared arrays hold: (n, c, h, w), uint8, or float32 in [0, 1]; labels int64."""
+    """What the prepared arrays hold: (n, c, h, w), uint8, or float32 in [0, 1]; labels int64.
+
+    ``per_class``: images of each class by split. ``duplicates``: images by split that repeat another one of it pixel
+    for pixel; ``leaks``: test images that are in the train split too. ``stratified``: the data came with one split, of
+    which a part of each class became the test split. ``left_out``: images by split that are not used.
+    """
 
     source: SourceFile
     format: str
@@ -62,6 +67,11 @@ class DataManifest(_Manifest):
     counts: dict[str, int]
     num_classes: int
     class_names: tuple[str, ...] | None = None
+    per_class: dict[str, tuple[int, ...]] = {}
+    duplicates: dict[str, int] = {}
+    leaks: int = 0
+    stratified: bool = False
+    left_out: dict[str, int] = {}
 
 
 @dataclass(frozen=True)

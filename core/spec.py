@@ -61,12 +61,12 @@ class ModelSpec(_Part):
 class DataSpec(_Part):
     """Where images and labels come from and how they are brought to one size."""
 
-    format: Literal["npz", "imagefolder"] | None = Field(
+    format: Literal["npz", "imagefolder", "parquet", "webdataset"] | None = Field(
         None, description="Format of the uploaded data; told from the file if left out."
     )
     dataset: str | None = Field(None, description="A name from GET /datasets, in place of an upload.")
-    resize: int | None = Field(None, ge=8, le=1024, description="Image folders: shorter side after resizing.")
-    crop: int | None = Field(None, ge=8, le=1024, description="Image folders: side of the central crop.")
+    resize: int | None = Field(None, ge=8, le=1024, description="Image files: shorter side after resizing.")
+    crop: int | None = Field(None, ge=8, le=1024, description="Image files: side of the central crop.")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bilinear", description="For resize.")
 
 
@@ -149,6 +149,12 @@ class JobSpec(_Part):
     )
     max_minutes: float | None = Field(
         None, gt=0, le=100_000, description="The job fails once it has run this long, over all attempts; null: no end."
+    )
+    expires_after: int | None = Field(
+        None,
+        ge=1,
+        le=10 * 366 * 86400,
+        description="Seconds after its end until the job and its files are deleted; null: as the service is set.",
     )
     devices: int = Field(
         1, ge=1, le=64, description="GPUs to share the work of a batch; without any GPU, as many processes."

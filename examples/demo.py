@@ -1,7 +1,8 @@
 """make demo: a real classifier is attacked, hardened through the REST API, and attacked again.
 
 Starts its own service on a free port, with its data in temper-data/demo, and stops it at the end. With TEMPER_URL set
-it uses the service there instead, for example that of ``make stack``: TEMPER_URL=http://127.0.0.1:8000 make demo
+it uses the service there instead, with the key in TEMPER_API_KEY, for example that of ``make stack``:
+TEMPER_URL=http://127.0.0.1:8000 TEMPER_API_KEY=$(cat temper-stack/key) make demo
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def main() -> None:
     """Serve, submit, watch, show, download, prove."""
     started = time.monotonic()
     console.print("[bold]Temper demo[/bold]: a Fashion-MNIST classifier under linf attacks with eps 0.1")
-    with service() as url, httpx.Client(base_url=url, timeout=60) as client:
+    key = os.environ.get("TEMPER_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with service() as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         console.print(f"service at {url}, API docs at {url}/docs")
         job = submit(client)
         watch(client, job)

@@ -1,9 +1,9 @@
 """python -m ingest WORKDIR: prepares the raw uploads of one job.
 
 Reads WORKDIR/ingest.json: {"checkpoint": {"path", "filename", "sha256", "size"}, or null for training from scratch;
-"data": the same, or null for a named dataset in "datasets_dir"}, and the "data" part of WORKDIR/spec.json; writes
-WORKDIR/input/.
-On refusal one JSON line goes to stdout, exit status 64.
+"data": the same, or null for a named dataset in one of the folders "datasets"}, and the "data" part of
+WORKDIR/spec.json; writes WORKDIR/input/. How far it is goes to stdout, in JSON lines that supervisors log.
+On refusal one JSON line goes to stdout, exit status 64; 70 when a process that helped was killed.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import time
 import traceback
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from ingest.archives import reading
 from ingest.checkpoint import prepare_checkpoint
+from ingest.checkpoint_errors import SAVE_HINT
+from ingest.data import HINT, prepare_data
 from ingest.datasets import find_dataset
 from ingest.errors import CheckpointFormatError, DataFormatError, DiskFullError, IngestError
-from ingest.image_folder import prepare_image_folder
-from ingest.npz import prepare_npz
-from ingest.pickle_walk import SAVE_HINT
+from ingest.pool import WorkerDiedError
 
-EXIT_REFUSED = 64
+EXIT_REFUSED, EXIT_LOST = 64, 70
+_TELL_SECONDS = 5.0
 
 
 def main(arguments: list[str]) -> int:
@@ -41,11 +41,15 @@ def main(arguments: list[str]) -> int:
     try:
         if request["checkpoint"] is not None:
             prepare_checkpoint(_source(request["checkpoint"]), Path(request["checkpoint"]["path"]), target)
-        unexpected = DataFormatError("the data cannot be read", "npz, or an image folder as zip or tar")
-        data = request["data"] or find_dataset(options["dataset"], Path(request["datasets_dir"]))
-        _prepare_data(data, options, target)
+        unexpected = DataFormatError("the data cannot be read", HINT)
+        folders = map(Path, request["datasets"])
+        data = request["data"] or find_dataset(options["dataset"], folders)
+        prepare_data(_source(data), Path(data["path"]), target, options, _Teller())
     except IngestError as error:
         return _refuse(error)
+    except WorkerDiedError:
+        traceback.print_exc()
+        return EXIT_LOST
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             traceback.print_exc()
@@ -69,24 +73,17 @@ def _source(upload: dict[str, Any]) -> dict[str, Any]:
     return {key: upload[key] for key in ("filename", "sha256", "size")}
 
 
-def _prepare_data(upload: dict[str, Any], options: dict[str, Any], target: Path) -> None:
-    path = Path(upload["path"])
-    with reading(upload["filename"], DataFormatError, "npz, or an image folder as zip or tar"):
-        kind = options["format"] or _guess(path)
-    if kind == "npz":
-        prepare_npz(_source(upload), path, target)
-    else:
-        prepare_image_folder(_source(upload), path, target, options)
+class _Teller:
+    """Says how far it is, once in a while: who says nothing for long is taken for hung."""
 
+    def __init__(self) -> None:
+        self._told = time.monotonic()
 
-def _guess(path: Path) -> str:
-    """An npz is a zip whose members are .npy files; all else is taken for an image folder."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if names and all(name.endswith(".npy") for name in names):
-            return "npz"
-    return "imagefolder"
+    def __call__(self, line: str) -> None:
+        if time.monotonic() > self._told + _TELL_SECONDS:
+            self._told = time.monotonic()
+            sys.stdout.write(json.dumps({"type": "log", "line": line}) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 
 class IngestError(Exception):
-    """Base: a fault of the uploaded file, told to the user who sent it."""
+    """Base: a fault of the uploaded file, told to the user who sent it.
+
+    ``mend`` is the hint of a class whose errors all have the same way out.
+    """
 
     code = "upload_invalid"
     blame = "user"
+    mend = ""
 
     def __init__(self, detail: str, hint: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
-        self.hint = hint
+        self.hint = hint or self.mend
 
 
 class CheckpointFormatError(IngestError):
@@ -37,6 +41,18 @@ class DataFormatError(IngestError):
     """Not data of an accepted format, or a damaged file."""
 
     code = "data_format"
+
+
+class ArchiveUnsafeError(IngestError):
+    """An archive with names or members that no honest tool makes: paths that lead out of it, links, devices."""
+
+    code = "archive_unsafe"
+
+
+class ImageInvalidError(IngestError):
+    """One image that cannot be read, or is of a kind that is not taken."""
+
+    code = "image_invalid"
 
 
 class DataShapeError(IngestError):
@@ -67,6 +83,7 @@ class UploadTooLargeError(IngestError):
     """More tensors, images or bytes than this server takes."""
 
     code = "upload_too_large"
+    mend = "send less, or smaller ones"
 
 
 class DiskFullError(IngestError):

@@ -1,236 +1,260 @@
 """Reads the pickle inside a zip-format checkpoint by walking its opcodes: nothing is imported or called.
 
-A pickle is a program for a stack machine. This machine knows the few opcodes and the few names that
-``torch.save`` of a state dict needs, and builds plain values and TensorRefs from them; it refuses all else.
+A pickle is a program for a stack machine. This machine knows the few opcodes that ``torch.save`` of plain values and
+tensors needs, and refuses all else. What it does is bounded by the number of opcodes: no opcode copies what another
+one made, and nothing nested is ever hashed, compared, printed or walked.
 """
 
 from __future__ import annotations
 
 import pickletools
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from ingest.errors import CheckpointFormatError, CheckpointNotPlainError
+from ingest.checkpoint_errors import SAVE_HINT, CheckpointIndexError, CheckpointTooComplexError
+from ingest.errors import CheckpointNotPlainError
+from ingest.pickle_values import build, call, known_global, plain_key, storage
 
-SAVE_HINT = 'save the weights alone: torch.save(model.state_dict(), "checkpoint.pt")'
-
-STORAGE_DTYPES = {
-    "DoubleStorage": "F64",
-    "FloatStorage": "F32",
-    "HalfStorage": "F16",
-    "BFloat16Storage": "BF16",
-    "LongStorage": "I64",
-    "IntStorage": "I32",
-    "ShortStorage": "I16",
-    "CharStorage": "I8",
-    "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}
-
-_FUNCTIONS = {
-    ("collections", "OrderedDict"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-}
-_MAX_OPCODES = 20_000_000
-
-
-@dataclass(frozen=True)
-class StorageRef:
-    """A record ``data/KEY`` of the archive: a flat array of ``numel`` values."""
-
-    key: str
-    dtype: str
-    numel: int
-
-
-@dataclass(frozen=True)
-class TensorRef:
-    """A strided view of a storage."""
-
-    storage: StorageRef
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Global:
-    module: str
-    name: str
-
-
-class _Mark:
-    pass
+_MAX_OPCODES = 1_000_000
+_PROTOCOLS = range(2, 6)
+_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+_WRAPPED = (b"\x0a\0\0\0state_dict", b"\x8c\x0astate_dict")  # the text, in either protocol
+_UNWRAP_HINT = (
+    'save the weights alone; of a file that you trust: torch.save(torch.load("old.pt", weights_only=False)'
+    '["state_dict"], "checkpoint.pt")'
+)
 
 
 def walk(pickle: bytes) -> Any:
-    """The value that the pickle describes: dicts, lists, tuples, plain values and TensorRefs.
+    """The value that the pickle describes: dicts, lists, tuples, numbers, texts, TensorRefs, Skipped.
 
-    Raises: CheckpointNotPlainError for anything that would need code; CheckpointFormatError for a broken pickle.
+    Raises: CheckpointNotPlainError for anything that would need code; CheckpointIndexError for a broken pickle;
+    CheckpointTooComplexError; the error of a tensor that is not taken.
     """
-    machine = _Machine()
+    machine = _Machine(pickle)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle)):
-            if count > _MAX_OPCODES:
-                raise CheckpointFormatError("the checkpoint's index is too long")
-            if opcode.name == "STOP":
-                return machine.stack.pop()
-            machine.step(opcode.name, argument)
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        raise CheckpointFormatError(f"the checkpoint's index is damaged: {error}", SAVE_HINT) from error
-    raise CheckpointFormatError("the checkpoint's index ends early", SAVE_HINT)
-
-
-_PUSH_ARGUMENT = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
-}  # fmt: skip
-_PUSH_CONSTANT: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": set,
-    "MARK": _Mark,
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_IGNORED = {"PROTO", "FRAME"}
+        return machine.run()
+    except CheckpointNotPlainError as error:
+        if any(text in pickle for text in _WRAPPED):  # a training checkpoint: the weights alone are plain
+            raise type(error)(error.detail, _UNWRAP_HINT) from error
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
+        raise CheckpointIndexError(f"the checkpoint's index is damaged: {str(error)[:200]}") from error
 
 
 class _Machine:
-    """The stack and memo of the walk."""
+    """The stack, the marks and the memo of one walk."""
 
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+    def __init__(self, pickle: bytes) -> None:
+        self._pickle = pickle
+        self._at = 0
+        self._stack: list[Any] = []
+        self._below: list[list[Any]] = []  # the stacks under each mark
+        self._memo: dict[int, Any] = {}
 
-    def step(self, name: str, argument: Any) -> None:
-        """One opcode."""
-        stack = self.stack
-        if name in _IGNORED:
-            return
-        if name in _PUSH_ARGUMENT:
-            stack.append(argument)
-        elif name in _PUSH_CONSTANT:
-            stack.append(_PUSH_CONSTANT[name]())
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(self.memo[argument])
-        elif name in _TUPLES:
-            stack.append(tuple(self._pop(_TUPLES[name])))
-        elif name == "TUPLE":
-            stack.append(tuple(self._pop_to_mark()))
-        elif name == "SETITEM":
-            key, value = self._pop(2)
-            self._dict()[_plain_key(key)] = value
-        elif name == "SETITEMS":
-            items = self._pop_to_mark()
-            self._dict().update(zip(map(_plain_key, items[::2]), items[1::2], strict=True))
-        elif name == "APPEND":
-            (value,) = self._pop(1)
-            self._list().append(value)
-        elif name == "APPENDS":
-            items = self._pop_to_mark()
-            self._list().extend(items)
-        elif name == "GLOBAL":
-            module, _, attribute = argument.partition(" ")
-            stack.append(_known_global(module, attribute))
-        elif name == "STACK_GLOBAL":
-            module, attribute = self._pop(2)
-            stack.append(_known_global(module, attribute))
-        elif name == "BINPERSID":
-            stack.append(_storage(stack.pop()))
-        elif name == "REDUCE":
-            function, arguments = self._pop(2)
-            stack.append(_call(function, arguments))
-        elif name == "BUILD":
-            self._build()
-        else:
-            raise CheckpointNotPlainError(f"the checkpoint's pickle uses the opcode {name}", SAVE_HINT)
+    def run(self) -> Any:
+        """Walk to the end, which must be the pickle's."""
+        if self._pickle[:1] != b"\x80":
+            raise ValueError("it does not begin with its protocol")
+        for _ in range(_MAX_OPCODES):
+            if self._at >= len(self._pickle):
+                raise ValueError("it ends early")
+            code = self._pickle[self._at]
+            self._at += 1
+            if code == 0x2E:  # STOP
+                return self._finish()
+            step = _STEPS.get(code)
+            if step is None:
+                name = _NAMES.get(code)
+                if name is None:
+                    raise ValueError(f"byte {code} is no opcode")
+                raise CheckpointNotPlainError(f"the checkpoint's pickle uses the opcode {name}", SAVE_HINT)
+            step(self)
+        raise CheckpointTooComplexError(f"the checkpoint's index has more than {_MAX_OPCODES} steps")
 
-    def _pop(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
-            raise IndexError("stack underflow")
-        items = self.stack[-count:]
-        del self.stack[-count:]
+    def _finish(self) -> Any:
+        if self._at != len(self._pickle):
+            raise ValueError("something follows its end")
+        if self._below or len(self._stack) != 1:
+            raise ValueError("it does not leave exactly one value")
+        return self._stack[0]
+
+    # --- bytes of the pickle
+
+    def number(self, format_: str) -> Any:
+        (value,) = struct.unpack_from(format_, self._pickle, self._at)
+        self._at += struct.calcsize(format_)
+        return value
+
+    def content(self, length: int) -> bytes:
+        start, self._at = self._at, self._at + length
+        if length < 0 or self._at > len(self._pickle):
+            raise ValueError("it ends early")
+        return self._pickle[start : self._at]
+
+    def line(self) -> str:
+        end = self._pickle.index(b"\n", self._at, self._at + 1000)
+        text = self._pickle[self._at : end].decode()
+        self._at = end + 1
+        return text
+
+    # --- the stack
+
+    def push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def pop(self) -> Any:
+        return self._stack.pop()
+
+    def top(self, kind: type) -> Any:
+        if not isinstance(self._stack[-1], kind):
+            raise TypeError(f"items for something that is no {kind.__name__}")
+        return self._stack[-1]
+
+    def mark(self) -> None:
+        self._below.append(self._stack)
+        self._stack = []
+
+    def pop_to_mark(self) -> list[Any]:
+        items = self._stack
+        self._stack = self._below.pop()
         return items
 
-    def _pop_to_mark(self) -> list[Any]:
-        for index in range(len(self.stack) - 1, -1, -1):
-            if isinstance(self.stack[index], _Mark):
-                items = self.stack[index + 1 :]
-                del self.stack[index:]
-                return items
-        raise IndexError("no mark")
+    # --- opcodes
 
-    def _dict(self) -> dict[Any, Any]:
-        if not isinstance(self.stack[-1], dict):
-            raise TypeError("items set on something that is no dict")
-        return self.stack[-1]
+    def long(self) -> None:
+        self.push(int.from_bytes(self.content(self.number("<B")), "little", signed=True))
 
-    def _list(self) -> list[Any]:
-        if not isinstance(self.stack[-1], list):
-            raise TypeError("items appended to something that is no list")
-        return self.stack[-1]
+    def protocol(self) -> None:
+        if self.number("<B") not in _PROTOCOLS:
+            raise ValueError("a protocol that does not exist, or is too old")
 
-    def _build(self) -> None:
-        """Every state dict sets ``_metadata`` on its OrderedDict; nothing else may be set on anything."""
-        target, state = self._pop(2)
-        if not isinstance(target, dict) or not isinstance(state, dict) or set(state) - {"_metadata"}:
-            raise CheckpointNotPlainError("the checkpoint's pickle sets attributes on an object", SAVE_HINT)
-        self.stack.append(target)
+    def frame(self) -> None:
+        if self.number("<Q") > len(self._pickle) - self._at:
+            raise ValueError("a frame that is longer than what follows")
+
+    def memoize(self, index: int | None = None) -> None:
+        if index is not None and index > _MAX_OPCODES:
+            raise ValueError("a place in the memo that no pickler uses")
+        self._memo[len(self._memo) if index is None else index] = self._stack[-1]
+
+    def recall(self, index: int) -> None:
+        self.push(self._memo[index])
+
+    def tuple_of(self, count: int) -> None:
+        if len(self._stack) < count:
+            raise IndexError("too few values for a tuple")
+        items = tuple(self._stack[-count:])
+        del self._stack[-count:]
+        self.push(items)
+
+    def set_item(self) -> None:
+        value, key = self.pop(), self.pop()
+        self._set(key, value)
+
+    def set_items(self) -> None:
+        items = self.pop_to_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self._set(key, value)
+
+    def _set(self, key: Any, value: Any) -> None:
+        target = self.top(dict)
+        if plain_key(key) in target:
+            raise ValueError(f"the key {str(key)[:100]!r} is set twice")
+        target[key] = value
+
+    def append(self) -> None:
+        value = self.pop()
+        self.top(list).append(value)
+
+    def extend(self) -> None:
+        items = self.pop_to_mark()
+        self.top(list).extend(items)
+
+    def global_(self) -> None:
+        module, name = self.line(), self.line()
+        self.push(known_global(module, name))
+
+    def stack_global(self) -> None:
+        name, module = self.pop(), self.pop()
+        self.push(known_global(module, name))
+
+    def reduce(self) -> None:
+        arguments, function = self.pop(), self.pop()
+        self.push(call(function, arguments))
+
+    def build(self) -> None:
+        state, target = self.pop(), self.pop()
+        self.push(build(target, state))
 
 
-def _plain_key(key: Any) -> Any:
-    """Keys are names or numbers: hashing a deeply nested tuple would overflow the interpreter's stack."""
-    if not isinstance(key, str | int | float | bool | None):
-        raise ValueError("a dict key that is neither a name nor a number")
-    return key
+_Step = Callable[[_Machine], None]
 
 
-def _known_global(module: Any, name: Any) -> _Global:
-    if (module, name) in _FUNCTIONS or (module == "torch" and name in STORAGE_DTYPES):
-        return _Global(module, name)
-    raise CheckpointNotPlainError(
-        f"the checkpoint holds a pickled object ({module}.{name}), which only code could load", SAVE_HINT
-    )
+def _number(format_: str) -> _Step:
+    return lambda machine: machine.push(machine.number(format_))
 
 
-def _storage(reference: Any) -> StorageRef:
-    kind, storage, key, _location, numel = reference
-    if kind != "storage" or not isinstance(storage, _Global) or storage.name not in STORAGE_DTYPES:
-        raise ValueError("a persistent id that is no storage")
-    if not isinstance(key, str) or not isinstance(numel, int) or numel < 0:
-        raise ValueError("a storage with a malformed key or size")
-    return StorageRef(key, STORAGE_DTYPES[storage.name], numel)
+def _content(length: str) -> _Step:
+    return lambda machine: machine.push(machine.content(machine.number(length)))
 
 
-def _call(function: Any, arguments: Any) -> Any:
-    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-        raise ValueError("a call of something that is no function")
-    if function.name == "OrderedDict":
-        items = arguments[0] if arguments else []
-        return {_plain_key(key): value for key, value in items}
-    if function.name == "_rebuild_parameter":
-        if not isinstance(arguments[0], TensorRef):
-            raise ValueError("a parameter around something that is no tensor")
-        return arguments[0]
-    if function.name == "_rebuild_tensor_v2":
-        return _tensor(*arguments[:4])
-    raise ValueError(f"a call of {function.name}")
+def _text(length: str) -> _Step:
+    # lone surrogates pass here as in pickle; whoever keeps a text checks it
+    return lambda machine: machine.push(machine.content(machine.number(length)).decode("utf-8", "surrogatepass"))
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorRef:
-    sizes = (offset, *shape, *stride)
-    if not isinstance(storage, StorageRef) or not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError("a tensor with malformed sizes")
-    if len(shape) != len(stride) or len(shape) > 8:
-        raise ValueError(f"a tensor with {len(shape)} sizes and {len(stride)} strides")
-    return TensorRef(storage, offset, tuple(shape), tuple(stride))
+def _constant(make: Callable[[], Any]) -> _Step:
+    return lambda machine: machine.push(make())
+
+
+_STEPS: dict[int, _Step] = {
+    ord(code): step
+    for code, step in {
+        "\x80": _Machine.protocol,
+        "\x95": _Machine.frame,
+        "N": _constant(lambda: None),
+        "\x88": _constant(lambda: True),
+        "\x89": _constant(lambda: False),
+        "}": _constant(dict),
+        "]": _constant(list),
+        ")": _constant(tuple),
+        "\x8f": _constant(list),  # EMPTY_SET: a list is as good, and hashes nothing
+        "K": _number("<B"),
+        "M": _number("<H"),
+        "J": _number("<i"),
+        "G": _number(">d"),
+        "\x8a": _Machine.long,
+        "X": _text("<I"),
+        "\x8c": _text("<B"),
+        "\x8d": _text("<Q"),
+        "T": _text("<i"),  # texts of Python 2
+        "U": _text("<B"),
+        "B": _content("<I"),
+        "C": _content("<B"),
+        "\x8e": _content("<Q"),
+        "q": lambda machine: machine.memoize(machine.number("<B")),
+        "r": lambda machine: machine.memoize(machine.number("<I")),
+        "\x94": _Machine.memoize,
+        "h": lambda machine: machine.recall(machine.number("<B")),
+        "j": lambda machine: machine.recall(machine.number("<I")),
+        "(": _Machine.mark,
+        "\x85": lambda machine: machine.tuple_of(1),
+        "\x86": lambda machine: machine.tuple_of(2),
+        "\x87": lambda machine: machine.tuple_of(3),
+        "t": lambda machine: machine.push(tuple(machine.pop_to_mark())),
+        "\x91": lambda machine: machine.push(machine.pop_to_mark()),  # FROZENSET
+        "s": _Machine.set_item,
+        "u": _Machine.set_items,
+        "a": _Machine.append,
+        "e": _Machine.extend,
+        "\x90": _Machine.extend,  # ADDITEMS
+        "c": _Machine.global_,
+        "\x93": _Machine.stack_global,
+        "\x81": _Machine.reduce,  # NEWOBJ: a call of a class
+        "Q": lambda machine: machine.push(storage(machine.pop())),
+        "R": _Machine.reduce,
+        "b": _Machine.build,
+    }.items()
+}  # fmt: skip

@@ -3,75 +3,176 @@
 from __future__ import annotations
 
 import math
-import zipfile
-from collections.abc import Mapping
+import mmap
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ingest.archives import reading
-from ingest.errors import CheckpointFormatError, CheckpointNotPlainError, UploadTooLargeError
-from ingest.pickle_walk import SAVE_HINT, TensorRef, walk
+from ingest.checkpoint_errors import (
+    CheckpointArchiveError,
+    CheckpointBigEndianError,
+    CheckpointBoundsError,
+    CheckpointIndexError,
+    CheckpointOverlapError,
+    CheckpointRecordError,
+    CheckpointTooLargeError,
+)
+from ingest.foreign import refuse_foreign_zip
+from ingest.pickle_values import StorageRef, TensorRef
+from ingest.pickle_walk import walk
+from ingest.stored_zip import Record, blocks, locate, read_directory
+from ingest.tensors import BLOCK, NUMPY_DTYPES, NamedTensor, check_tensor, tensor_size
 
-# BF16 has no numpy type: its bits travel as uint16
-NUMPY_DTYPES: Mapping[str, str] = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
-_MAX_INDEX_BYTES = 64 * 2**20
-_MAX_RECORDS = 100_000
+_MAX_INDEX = 32 * 2**20
+# beside data.pkl and data/KEY; what each torch since 1.4 has added
+_SMALL = {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
+_MAX_SMALL = 100
+_STORAGE = re.compile(r"data/[0-9A-Za-z_]{1,40}")
+_MAX_SHARING = 2  # the tensors' bytes over the file's
 
 
 class TorchZip:
-    """An open archive and the value its index describes."""
+    """An archive whose parts agree, and the value that its index describes."""
 
     def __init__(self, path: Path) -> None:
-        with reading("the checkpoint", CheckpointFormatError, SAVE_HINT):
-            self._zip = zipfile.ZipFile(path)
-            self._records = self._check_records(path.stat().st_size)
-            index = self._zip.read(self._records["data.pkl"])
-        self.root = walk(index)
+        self._path = path
+        records, end = read_directory(path)
+        refuse_foreign_zip(records)
+        self._records = _by_name(locate(path, records, end))
+        if self._records["data.pkl"].size > _MAX_INDEX:
+            raise CheckpointTooLargeError("the checkpoint's index is too large")
+        if "byteorder" in self._records and self._read("byteorder") != b"little":
+            raise CheckpointBigEndianError("the checkpoint is big-endian")
+        self.root = walk(self._read("data.pkl"))
 
-    def _check_records(self, file_size: int) -> dict[str, zipfile.ZipInfo]:
-        infos = self._zip.infolist()
-        if len(infos) > _MAX_RECORDS:
-            raise UploadTooLargeError(f"the checkpoint has {len(infos)} records; at most {_MAX_RECORDS} are taken")
-        # records lie under one folder, whose name is free
-        records = {info.filename.partition("/")[2]: info for info in infos}
-        if "constants.pkl" in records or any(name.startswith("code/") for name in records):
-            raise CheckpointNotPlainError("a TorchScript archive, which is code", SAVE_HINT)
-        if "data.pkl" not in records:
-            raise CheckpointFormatError("a zip file, but not one that torch.save wrote (no data.pkl)", SAVE_HINT)
-        if len(records) != len(infos):
-            raise CheckpointFormatError("two records of the checkpoint have the same name")
-        if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
-            raise CheckpointFormatError("records of the checkpoint are compressed or encrypted", SAVE_HINT)
-        if sum(info.file_size for info in infos) > file_size:
-            raise CheckpointFormatError("records of the checkpoint overlap")
-        if records["data.pkl"].file_size > _MAX_INDEX_BYTES:
-            raise UploadTooLargeError("the checkpoint's index is too large")
-        if "byteorder" in records and self._zip.read(records["byteorder"]) != b"little":
-            raise CheckpointFormatError("the checkpoint is big-endian", SAVE_HINT)
-        return records
+    def tensors(self, state: Mapping[str, TensorRef]) -> list[NamedTensor]:
+        """The tensors of a state dict, after checking that each lies inside its record and how they share it.
 
-    def read(self, key: str, tensor: TensorRef) -> npt.NDArray[Any]:
-        """The tensor's values, contiguous, after checking that it lies inside its record."""
-        storage = tensor.storage
-        dtype = np.dtype(NUMPY_DTYPES[storage.dtype])
+        Raises: the errors of check_tensor; CheckpointRecordError, CheckpointBoundsError, CheckpointOverlapError.
+        """
+        for key, tensor in state.items():
+            check_tensor(key, tensor.storage.dtype, tensor.shape)
+            self._check_storage(key, tensor.storage)
+            _check_view(key, tensor)
+        _check_sharing(state)
+        total = sum(tensor_size(tensor.storage.dtype, tensor.shape) for tensor in state.values())
+        if total > _MAX_SHARING * self._path.stat().st_size:
+            raise CheckpointTooLargeError("the tensors are more than twice the file: many share one storage")
+        return [
+            NamedTensor(key, tensor.storage.dtype, tensor.shape, partial(self._blocks, tensor))
+            for key, tensor in state.items()
+        ]
+
+    def _read(self, name: str) -> bytes:
+        return b"".join(blocks(self._path, self._records[name], BLOCK))
+
+    def _check_storage(self, key: str, storage: StorageRef) -> None:
         record = self._records.get(f"data/{storage.key}")
-        if record is None or record.file_size != storage.numel * dtype.itemsize:
-            raise CheckpointFormatError(f"tensor {key!r}: its record is missing or has the wrong size")
+        if record is None or record.size != tensor_size(storage.dtype, (storage.numel,)):
+            raise CheckpointRecordError(f"tensor {key!r}: its record is missing or has the wrong size")
+
+    def _blocks(self, tensor: TensorRef) -> Iterator[bytes]:
+        record = self._records[f"data/{tensor.storage.key}"]
+        if tensor.stride == _row_major(tensor.shape) and math.prod(tensor.shape) == tensor.storage.numel:
+            yield from blocks(self._path, record, BLOCK)
+            return
+        for _ in blocks(self._path, record, BLOCK):
+            pass  # compares the checksum
+        yield from _gather(self._path, record, tensor)
+
+
+def _by_name(records: list[Record]) -> dict[str, Record]:
+    """Records by their names under the one folder that all lie in, whose name is free."""
+    found: dict[str, Record] = {}
+    roots = set()
+    for record in records:
+        root, _, name = record.name.partition(b"/")
+        roots.add(root)
+        known = name.decode("ascii", "replace")
+        if record.name.endswith(b"/") and record.size == 0:
+            continue  # a folder, from a file that was unpacked and packed again
+        small = known in _SMALL and record.size <= _MAX_SMALL
+        if known != "data.pkl" and not small and not _STORAGE.fullmatch(known):
+            shown = ascii(record.name[:100].decode("utf-8", "replace"))
+            raise CheckpointRecordError(f"the archive holds {shown}, which torch.save does not write")
+        found[known] = record
+    if len(roots) != 1 or "data.pkl" not in found:
+        raise CheckpointArchiveError("the archive's records do not lie in one folder")
+    return found
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _last(tensor: TensorRef) -> int:
+    """Position in the storage of the view's last value."""
+    return tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))
+
+
+_Cells = tuple[tuple[int, int], ...] | None
+
+
+def _cells(tensor: TensorRef) -> _Cells:
+    """Which values between its first and last a view takes: None for all, or its strides and lengths."""
+    if math.prod(tensor.shape) == _last(tensor) - tensor.offset + 1:
+        return None
+    return tuple(sorted((s, n) for n, s in zip(tensor.shape, tensor.stride, strict=True) if n > 1))
+
+
+def _check_view(key: str, tensor: TensorRef) -> None:
+    """The view lies inside its storage, and none of its values is another one too."""
+    if math.prod(tensor.shape) == 0:
+        return
+    reach = 0
+    for stride, length in sorted((s, n) for n, s in zip(tensor.shape, tensor.stride, strict=True) if n > 1):
+        if stride <= reach:
+            raise CheckpointOverlapError(f"tensor {key!r} is an expanded view: its values share memory")
+        reach += stride * (length - 1)
+    if _last(tensor) >= tensor.storage.numel:
+        raise CheckpointBoundsError(f"tensor {key!r} reaches beyond its record")
+
+
+def _check_sharing(state: Mapping[str, TensorRef]) -> None:
+    """Tensors of one storage are tied (the same values, in any layout) or apart (one ends before the other begins)."""
+    storages: dict[str, tuple[StorageRef, dict[tuple[int, int], tuple[str, _Cells]]]] = {}
+    for key, tensor in state.items():
+        storage, spans = storages.setdefault(tensor.storage.key, (tensor.storage, {}))
+        if storage != tensor.storage:
+            raise CheckpointIndexError(f"tensor {key!r}: its storage has two types or sizes")
         if math.prod(tensor.shape) == 0:
-            return np.empty(tensor.shape, dtype)
-        last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))
-        if last >= storage.numel:
-            raise CheckpointFormatError(f"tensor {key!r} reaches beyond its record")
-        if math.prod(tensor.shape) > storage.numel:
-            raise CheckpointFormatError(f"tensor {key!r} is larger than its record (an expanded view)", SAVE_HINT)
-        with reading(f"tensor {key!r}", CheckpointFormatError, SAVE_HINT):
-            values = np.frombuffer(self._zip.read(record), dtype)
-        strides = tuple(stride * dtype.itemsize for stride in tensor.stride)
-        view = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides, writeable=False)
-        return np.ascontiguousarray(view)
+            continue
+        other, cells = spans.setdefault((tensor.offset, _last(tensor)), (key, _cells(tensor)))
+        if cells != _cells(tensor):
+            raise CheckpointOverlapError(f"tensors {other!r} and {key!r} share a part of their values")
+    for _, spans in storages.values():
+        reach, before = -1, ""
+        for (first, last), (key, _) in sorted(spans.items()):
+            if first <= reach:
+                raise CheckpointOverlapError(f"tensors {before!r} and {key!r} share a part of their values")
+            reach, before = last, key
+
+
+def _gather(path: Path, record: Record, tensor: TensorRef) -> Iterator[bytes]:
+    """The values of a strided view in row-major order; the file is mapped only while they are collected."""
+    count = math.prod(tensor.shape)
+    if count == 0:
+        return
+    dtype = np.dtype(NUMPY_DTYPES[tensor.storage.dtype])
+    start = record.data + tensor.offset * dtype.itemsize
+    page = start - start % mmap.ALLOCATIONGRANULARITY
+    length = start - page + (_last(tensor) - tensor.offset + 1) * dtype.itemsize
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=page)
+    values = np.frombuffer(mapped, dtype, offset=start - page)
+    view: Any = np.lib.stride_tricks.as_strided(
+        values, tensor.shape, tuple(stride * dtype.itemsize for stride in tensor.stride), writeable=False
+    )
+    flat = view.flat
+    step = BLOCK // dtype.itemsize
+    for begin in range(0, count, step):
+        yield flat[begin : begin + step].tobytes()

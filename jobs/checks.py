@@ -1,4 +1,7 @@
-"""What a service needs, asked in one way by /readyz and by temperd doctor: each says what is wrong, or None."""
+"""What a service needs, asked in one way by /readyz and by temperd doctor: each says what is wrong, or None.
+
+One that has more to say than that nothing is wrong answers ``Fine``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,19 @@ from jobs.upkeep import LATELY_SECONDS, Upkeep
 
 if TYPE_CHECKING:  # who asks for something else does not load it
     from jobs.storage import Storage
+
+OFF = "off"  # of a sandbox: the operator understands the risk
+
+
+class Fine(str):
+    """An answer that is shown in place of "ok", and tells of nothing wrong."""
+
+    __slots__ = ()
+
+
+def is_wrong(answer: str | None) -> bool:
+    """Whether a check found something wrong."""
+    return answer is not None and not isinstance(answer, Fine)
 
 
 def database(upkeep: Upkeep) -> str | None:
@@ -38,3 +54,15 @@ def workers(upkeep: Upkeep, queue: str) -> str | None:
     except SQLAlchemyError as error:
         return f"the database does not answer ({type(error).__name__})"
     return None if queue in serving else f"none was seen lately for queue {queue!r}"
+
+
+def sandbox(upkeep: Upkeep) -> str | None:
+    """What holds jobs in, at the workers: they look themselves, and do not work without unless they were told to."""
+    try:
+        seen = upkeep.sandboxes(LATELY_SECONDS)
+    except SQLAlchemyError as error:
+        return f"the database does not answer ({type(error).__name__})"
+    off = sorted(name for name, held_by in seen.items() if held_by == OFF)
+    if off:
+        return Fine(f"off on {', '.join(off)}")
+    return Fine(f"ok ({'; '.join(sorted(set(seen.values())))})") if seen else Fine("no worker was seen lately")

@@ -1,13 +1,10 @@
-"""Datasets by name: what ``temperd datasets fetch`` knows, and which of them are there."""
+"""Datasets by name that ``temperd datasets fetch`` knows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-SUFFIXES = (".npz", ".zip")  # arrays, or an image folder; ingest looks for the same
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,3 @@ DATASETS = {
     "mnist": Dataset("MNIST: 28 px grey, 10 classes", "MNIST"),
     "svhn": Dataset("SVHN: 32 px colour, 10 classes", "SVHN", train={"split": "train"}, test={"split": "test"}),
 }
-
-
-def fetched(folder: Path) -> set[str]:
-    """Names of the datasets that are there, fetched or put there by hand."""
-    return {path.stem for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")}

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from jobs.database import now
 from jobs.errors import LeaseLostError
-from jobs.session import Sessions, drop_state, get_job, move, new_event, used_seconds
+from jobs.session import Sessions, drop_state, get_job, get_upload, move, new_event, used_seconds
 from jobs.states import State
 from jobs.storage import Stored
-from jobs.tables import Artifact, Epoch, Job, LogChunk, Result
+from jobs.tables import Artifact, Epoch, Job, LogChunk, Part, Result, Upload
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,27 @@ class LeaseRepository(Sessions):
             attempt = get_job(session, job_id).attempt
             self._announce(session, job_id, attempt=attempt)
             return Claim(job_id, attempt)
+
+    def job(self, claim: Claim) -> Job:
+        """What the claim is for. Raises: JobNotFoundError."""
+        with self._read() as session:
+            return get_job(session, claim.job_id)
+
+    def upload(self, upload_id: str) -> Upload:
+        """One that the job names. Raises: UploadNotFoundError."""
+        with self._read() as session:
+            return get_upload(session, upload_id)
+
+    def upload_keys(self, upload: Upload) -> list[str]:
+        """Where its bytes are, in order."""
+        with self._read() as session:
+            return [*session.scalars(select(Part.key).where(Part.content == upload.content).order_by(Part.offset))]
+
+    def states(self, claim: Claim) -> dict[str, Artifact]:
+        """The training states that the job has, by name."""
+        query = select(Artifact).where(Artifact.job_id == claim.job_id, Artifact.kind == "state")
+        with self._read() as session:
+            return {artifact.name: artifact for artifact in session.scalars(query)}
 
     def renew(self, claim: Claim, lease_seconds: float) -> Orders:
         """Keep the lease; returns what the user wants meanwhile. Raises: LeaseLostError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,13 +11,18 @@ from sqlalchemy import ColumnElement, CursorResult, Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.database import now, writing
-from jobs.errors import JobNotFoundError
+from jobs.errors import JobNotFoundError, UploadNotFoundError
 from jobs.states import FINAL, State, sources
 from jobs.storage import Stored
-from jobs.tables import Artifact, Event, Job, LogChunk, Message
+from jobs.tables import Artifact, Event, Job, LogChunk, Message, Upload
 
 MAX_STALLED = 3
 _TAIL_LINES = 5
+
+
+def new_id(prefix: str) -> str:
+    """A random id, safe in URLs and file names."""
+    return f"{prefix}_{secrets.token_hex(10)}"
 
 
 class Sessions:
@@ -108,8 +114,16 @@ def get_job(session: Session, job_id: str) -> Job:
     """One job. Raises: JobNotFoundError."""
     job = session.get(Job, job_id)
     if job is None:
-        raise JobNotFoundError(job_id)
+        raise JobNotFoundError
     return job
+
+
+def get_upload(session: Session, upload_id: str) -> Upload:
+    """One upload. Raises: UploadNotFoundError."""
+    upload = session.get(Upload, upload_id)
+    if upload is None:
+        raise UploadNotFoundError
+    return upload
 
 
 def drop_state(session: Session, job_id: str) -> list[Stored]:

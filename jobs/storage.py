@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from jobs.errors import StorageCorruptError, StorageError, StorageFullError, Sto
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
+    from typing_extensions import Buffer
 
 _CHUNK = 1 << 20
 _CLOCK, _OWNER = "temper-clock", "temper-owner"
@@ -48,7 +49,7 @@ class Storage:
         if url.startswith("file://"):
             root = Path(url.removeprefix("file://"))
             root.mkdir(parents=True, exist_ok=True)
-            self._store: ObjectStore = LocalStore(root)
+            self._store: ObjectStore = LocalStore(root, automatic_cleanup=True)
             self._root: Path | None = root
         else:
             self._root = None
@@ -67,19 +68,37 @@ class Storage:
                 obstore.put(self._store, key, file)
         return Stored(key, sha256, size)
 
-    def fetch(self, key: str, sha256: str, target: Path) -> None:
-        """Copy a stored file to ``target``.
+    def put_part(self, key: str, content: bytes | bytearray | memoryview) -> None:
+        """Store what is in memory, whole or not at all. Raises: StorageFullError, StorageError."""
+        with _translated(key):
+            obstore.put(self._store, key, content)
+
+    def fetch(self, keys: Sequence[str], sha256: str, target: Path) -> None:
+        """Copy a stored file to ``target``; of several keys, one after the other.
 
         Raises: StorageCorruptError if its bytes are not those that were put; StorageFullError, StorageError.
         """
         digest = hashlib.sha256()
-        with _translated(key), target.open("wb") as file:
-            for chunk in obstore.get(self._store, key).stream(min_chunk_size=_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
+        with target.open("wb") as file:
+            for key in keys:
+                for chunk in self.read(key):
+                    digest.update(chunk)
+                    with _translated(key):
+                        file.write(chunk)
         if digest.hexdigest() != sha256:
             target.unlink()
-            raise StorageCorruptError(f"stored file {key} was damaged")
+            raise StorageCorruptError(f"stored file {keys[0]} was damaged")
+
+    def read(self, key: str) -> Iterator[Buffer]:
+        """The bytes of a stored file, unverified. Raises: StorageMissingError, StorageError."""
+        with _translated(key):
+            yield from obstore.get(self._store, key).stream(min_chunk_size=_CHUNK)
+
+    def version(self, key: str) -> str:
+        """What changes whenever anybody writes to a stored file. Raises: StorageMissingError, StorageError."""
+        with _translated(key):
+            meta = obstore.head(self._store, key)
+            return f"{meta['e_tag']} {meta['last_modified']} {meta['size']}"
 
     def delete(self, keys: list[str]) -> None:
         """Remove files; one that is gone already is no error. Raises: StorageError."""

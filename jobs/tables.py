@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+DEFAULT_TENANT = "default"  # of what there was before keys, and of the service without any
 _COUNTER = BigInteger().with_variant(Integer, "sqlite")  # where only an INTEGER counts by itself
 
 
@@ -16,17 +17,113 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSON, float: Float, str: String}  # noqa: RUF012 - SQLAlchemy's own idiom
 
 
+class Tenant(Base):
+    """Whom jobs and files belong to. Limits that are null are those of the settings."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    max_queued: Mapped[int | None]
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_upload_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    requests_per_minute: Mapped[int | None]
+    created_at: Mapped[float]
+
+
+class ApiKey(Base):
+    """A key that was given out. The row outlives its revocation: a service that had keys is never open again."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    label: Mapped[str]
+    prefix: Mapped[str]  # shown in lists, and how the row is found
+    sha256: Mapped[str]
+    scopes: Mapped[str]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]
+
+    __table_args__ = (Index("api_keys_by_prefix", "prefix"),)
+
+
+class BrowserSession(Base):
+    """A browser that logged in with a key; it can do what the key can, for as long as that can."""
+
+    __tablename__ = "sessions"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+
+
+class Idempotency(Base):
+    """A request with an Idempotency-Key: worked at until ``lease_until``, or answered once ``answer`` is there."""
+
+    __tablename__ = "idempotency"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    lease_until: Mapped[float]
+    fingerprint: Mapped[str | None]
+    job_id: Mapped[str | None]
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("idempotency_by_age", "created_at"),)
+
+
 class Upload(Base):
-    """A file that a user sent; several jobs may use it."""
+    """A file that a user sends or has sent; several jobs may use it.
+
+    Its bytes are the parts of ``content``, which uploads of one tenant share where they have the same SHA-256.
+    """
 
     __tablename__ = "uploads"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     filename: Mapped[str]
-    key: Mapped[str]
-    sha256: Mapped[str]
-    size: Mapped[int] = mapped_column(BigInteger)
+    purpose: Mapped[str | None]
+    tus_metadata: Mapped[str] = mapped_column(default="")  # as it came, for tus clients
+    content: Mapped[str]
+    size: Mapped[int | None] = mapped_column(BigInteger)  # of the whole; None: not told yet
+    received: Mapped[int] = mapped_column(BigInteger, default=0)
+    sha256: Mapped[str | None]  # once it is finished
+    standalone: Mapped[bool]  # else it came with a job, and goes with the last one
+    keep_seconds: Mapped[float | None]  # once it is finished
+    hashed_by: Mapped[str | None]  # who reads it all again to hash it, for as long as
+    hashing_until: Mapped[float | None]
     created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    expires_at: Mapped[float | None]
+    deleted_at: Mapped[float | None]  # its bytes are gone; a job that has ended still names it
+
+    __table_args__ = (
+        Index("uploads_by_content", "content"),
+        Index("uploads_by_tenant", "tenant_id", "sha256"),
+        Index("uploads_by_age", "tenant_id", "created_at", "id"),
+        Index("uploads_by_expiry", "expires_at"),
+    )
+
+
+class Part(Base):
+    """Some bytes of a content, stored under an immutable key; this row makes them exist."""
+
+    __tablename__ = "parts"
+
+    content: Mapped[str] = mapped_column(primary_key=True)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str]
+    crc32: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("parts_by_key", "key"),)
 
 
 class Job(Base):
@@ -35,6 +132,7 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str | None]
     tags: Mapped[dict[str, Any]]
     state: Mapped[str]
@@ -51,6 +149,7 @@ class Job(Base):
     lost: Mapped[int] = mapped_column(default=0)  # attempts whose child or worker was lost, over all its life
     reached_epoch: Mapped[int] = mapped_column(default=-1)
     reached_step: Mapped[int] = mapped_column(default=-1)
+    keep_seconds: Mapped[float | None]  # after its end
     max_seconds: Mapped[float | None]  # of running, over all attempts
     used_seconds: Mapped[float] = mapped_column(default=0.0)  # by the attempts before this one
     claimed_at: Mapped[float | None]
@@ -66,7 +165,7 @@ class Job(Base):
 
     __table_args__ = (
         Index("jobs_by_state", "state", "created_at", "id"),
-        Index("jobs_by_age", "created_at", "id"),
+        Index("jobs_by_tenant", "tenant_id", "created_at", "id"),
         Index("jobs_by_checkpoint", "checkpoint_upload"),
         Index("jobs_by_data", "data_upload"),
     )
@@ -166,6 +265,7 @@ class WorkerRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     queues: Mapped[str]
+    sandbox: Mapped[str]
     seen_at: Mapped[float]
 
 

@@ -10,9 +10,10 @@ from sqlalchemy import CursorResult, and_, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.database import now
+from jobs.idempotency import stale
 from jobs.session import Sessions
 from jobs.states import State
-from jobs.tables import Artifact, Duty, Identity, Job, Message, Total, Upload, WorkerRow
+from jobs.tables import Artifact, Duty, Idempotency, Identity, Job, Message, Part, Total, Upload, WorkerRow
 
 LATELY_SECONDS = 60.0  # a worker that said so lately is there
 _GONE_SECONDS = 24 * 3600.0
@@ -102,13 +103,13 @@ class Upkeep(Sessions):
 
     # --- workers
 
-    def seen(self, name: str, queues: Sequence[str]) -> None:
-        """A worker is there, or a reconciler, which serves no queue."""
+    def seen(self, name: str, queues: Sequence[str], sandbox: str = "") -> None:
+        """A worker is there, with what holds its jobs in; or a reconciler, which serves no queue."""
         with self._write() as session:
             session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now() - _GONE_SECONDS))
             row = session.get(WorkerRow, name)
             if row is None:
-                session.add(WorkerRow(name=name, queues=",".join(queues), seen_at=now()))
+                session.add(WorkerRow(name=name, queues=",".join(queues), sandbox=sandbox, seen_at=now()))
             else:
                 session.execute(update(WorkerRow).where(WorkerRow.name == name).values(seen_at=now()))
 
@@ -123,18 +124,28 @@ class Upkeep(Sessions):
             rows = session.scalars(select(WorkerRow).where(WorkerRow.seen_at > now() - within_seconds))
             return {row.name: row.queues.split(",") if row.queues else [] for row in rows}
 
+    def sandboxes(self, within_seconds: float) -> dict[str, str]:
+        """What holds the jobs in, of each worker that was seen lately."""
+        with self._read() as session:
+            rows = session.scalars(select(WorkerRow).where(WorkerRow.seen_at > now() - within_seconds))
+            return {row.name: row.sandbox for row in rows if row.sandbox}
+
     # --- files
 
     def orphans(self, keys: Iterable[str]) -> list[str]:
-        """Those of the stored files that no row knows."""
+        """Those of the stored files that no row knows; what comes for an upload that goes on may get its row yet."""
         wanted = [*keys]
         known: set[str] = set()
+        open_ones: set[str] = set()
         with self._read() as session:
             for start in range(0, len(wanted), 500):
                 piece = wanted[start : start + 500]
                 known.update(session.scalars(select(Artifact.key).where(Artifact.key.in_(piece))))
-                known.update(session.scalars(select(Upload.key).where(Upload.key.in_(piece))))
-        return [key for key in wanted if key not in known]
+                known.update(session.scalars(select(Part.key).where(Part.key.in_(piece))))
+                coming = {_upload_of(key) for key in piece}
+                going_on = select(Upload.id).where(Upload.id.in_(coming), Upload.finished_at.is_(None))
+                open_ones.update(session.scalars(going_on))
+        return [key for key in wanted if key not in known and _upload_of(key) not in open_ones]
 
     def identity(self) -> str:
         """Which service this is."""
@@ -172,6 +183,11 @@ class Upkeep(Sessions):
         with self._write() as session:
             session.execute(delete(Message).where(settled < now() - _SENT_SECONDS))
 
+    def forget_requests(self) -> None:
+        """Answers that were kept for repetitions, after a day."""
+        with self._write() as session:
+            session.execute(delete(Idempotency).where(stale()))
+
     def _settle(self, message: Due, **changes: Any) -> None:
         with self._write() as session:
             this = update(Message).where(Message.id == message.id, Message.tries == message.tries)
@@ -207,3 +223,8 @@ class Upkeep(Sessions):
             gpu_memory=sum(each.get("gpu_memory_bytes") or 0 for each in progress),
             workers={queue: queues.count(queue) for queue in queues},
         )
+
+
+def _upload_of(key: str) -> str:
+    """The upload in the key of a part: uploads/ID/PART."""
+    return key.split("/")[1] if key.startswith("uploads/") else ""

@@ -107,7 +107,7 @@ def _ingest(recipe: Recipe, spec: JobSpec, workdir: Workdir, checkpoint: Path | 
     request = {
         "checkpoint": _described(checkpoint) if checkpoint else None,
         "data": None,
-        "datasets_dir": str(bench.datasets),
+        "datasets": [str(bench.datasets)],
     }
     (workdir.root / "ingest.json").write_text(json.dumps(request))
     done = subprocess.run(

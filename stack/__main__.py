@@ -101,6 +101,7 @@ class Run:
             self._tail.show()
             if not ready and (ready := _is_ready(self._team.address)):
                 _say(f"ready: {self._team.address}, API docs at {self._team.address}/docs; Ctrl-C ends it")
+                _say(f"its key is in {self._team.folder / 'key'}")
             if not self._start_again():
                 status = 1
                 break

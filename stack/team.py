@@ -102,13 +102,15 @@ class Team:
         self.address = ""
         self.servers: list[Server] = []
         self.workers: list[Process] = []
+        self.key = ""
         self.api: Process | None = None
 
     def __enter__(self) -> Team:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._start_servers()
-            self._migrate()
+            self._run("migrate")
+            self.key = self._find_key()
             self.start_api(self._port)
         except BaseException:
             self._stack.close()
@@ -142,11 +144,26 @@ class Team:
         self.servers.append(server)
         self._stack.enter_context(server)
 
-    def _migrate(self) -> None:
-        command = [sys.executable, "-P", "-m", "temperd", "migrate"]
+    def _find_key(self) -> str:
+        """A key that may do everything: of the run before, if its database is still there, or a new one."""
+        path = self.folder / "key"
+        if not path.exists() or not self._keep:
+            made = ("--tenant", "default", "--name", "stack", "--scopes", "jobs:read,jobs:write,admin")
+            path.touch(mode=0o600)
+            path.write_text(self._run("keys", "create", *made))
+        return path.read_text().strip()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a client of the API sends."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def _run(self, *arguments: str) -> str:
+        command = [sys.executable, "-P", "-m", "temperd", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"temperd migrate failed:\n{done.stderr[-3000:]}")
+            raise RuntimeError(f"temperd {arguments[0]} failed:\n{done.stderr[-3000:]}")
+        return done.stdout
 
     def start_api(self, port: int = 0) -> Process:
         """One more API; the newest one's address is ``address``."""

@@ -11,24 +11,28 @@ from pydantic import ValidationError
 
 from jobs.datasets import DATASETS
 from jobs.settings import Settings
+from temperd.keys import DEFAULT_DATA_DIR, has_keys, keys_app, tenants_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 datasets_app = typer.Typer(no_args_is_help=True, help="Datasets by name.")
 app.add_typer(datasets_app, name="datasets")
 
+app.add_typer(keys_app, name="keys")
+app.add_typer(tenants_app, name="tenants")
+
 DataDir = Annotated[Path, typer.Option(help="Folder for database, files and datasets.", envvar="TEMPER_DATA_DIR")]
-DEFAULT_DATA_DIR = Path("temper-data")
 
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Loopback only: this mode has no keys.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Loopback only, until it has a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """API and runner in one process, on SQLite and a local folder."""
-    if not _is_loopback(host):
-        raise typer.BadParameter("without keys the service listens on loopback only", param_hint="--host")
+    if not _is_loopback(host) and not has_keys(Settings(data_dir=data_dir, database_url="")):
+        way = f"temperd keys create --tenant NAME --name LABEL --data-dir {data_dir}"
+        raise typer.BadParameter(f"without keys it listens on loopback only; make one: {way}", param_hint="--host")
     from temperd.embedded import serve_embedded  # imports torch: not for --help
     from temperd.logs import configure
 
@@ -72,21 +76,24 @@ def reconciler() -> None:
 def doctor(
     checks: Annotated[
         list[str] | None,
-        typer.Argument(help="database, schema, broker, store, workers; here: a worker or reconciler of this host."),
+        typer.Argument(
+            help="database, schema, broker, store, workers, sandbox; here: a worker or reconciler of this host."
+        ),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Ask again until all is well, for so many seconds.")] = 0,
 ) -> None:
     """Says what a team's service lacks: all but "here" if none is named. Exit status 1 if anything is wrong."""
     settings = _team_settings()
+    from jobs.checks import is_wrong
     from temperd.doctor import CHECKS, OF_THE_SERVICE, examine
 
     names = checks or OF_THE_SERVICE
     if unknown := [name for name in names if name not in CHECKS]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(CHECKS)}")
     found = examine(settings, names, wait)
-    for name, wrong in found.items():
-        typer.echo(f"{name}: {wrong or 'ok'}")
-    if any(found.values()):
+    for name, answer in found.items():
+        typer.echo(f"{name}: {answer or 'ok'}")
+    if any(map(is_wrong, found.values())):
         raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from ingest.image_folder import FORMATS
+from ingest.images import FORMATS
 from jobs.datasets import DATASETS, Dataset
 
 _SOURCE = "--source"

@@ -22,7 +22,7 @@ _PAUSE = 2.0
 
 
 class Doctor:
-    """Each check says what is wrong, or None."""
+    """Each check says what is wrong, or not: see jobs.checks."""
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self._settings, self._engine, self._upkeep = settings, engine, Upkeep(engine)
@@ -61,6 +61,17 @@ class Doctor:
         """One of them serves the queue of jobs that name none."""
         return checks.workers(self._upkeep, self._settings.queue)
 
+    def sandbox(self) -> str | None:
+        """A child can be held in, where this runs."""
+        from worker.sandbox.errors import SandboxError
+        from worker.sandbox.probe import require
+
+        try:
+            held_by = require(self._settings)
+        except SandboxError as error:
+            return str(error)
+        return checks.Fine(held_by if held_by == checks.OFF else f"ok ({held_by})")
+
     def here(self) -> str | None:
         """A worker or a reconciler of this host was seen lately."""
         try:
@@ -79,19 +90,20 @@ CHECKS: Mapping[str, Callable[[Doctor], str | None]] = {
     "broker": Doctor.broker,
     "store": Doctor.store,
     "workers": Doctor.workers,
+    "sandbox": Doctor.sandbox,
     "here": Doctor.here,
 }
 OF_THE_SERVICE = tuple(name for name in CHECKS if name != "here")
 
 
 def examine(settings: Settings, names: Sequence[str], wait: float = 0.0) -> dict[str, str | None]:
-    """What is wrong with each, by name; asked again until all is well, for at most ``wait`` seconds."""
+    """What each check says, by name; asked again until all is well, for at most ``wait`` seconds."""
     engine = open_database(settings.database)
     doctor, deadline = Doctor(settings, engine), time.monotonic() + wait
     try:
         while True:
             found = {name: CHECKS[name](doctor) for name in names}
-            if not any(found.values()) or time.monotonic() >= deadline:
+            if not any(map(checks.is_wrong, found.values())) or time.monotonic() >= deadline:
                 return found
             time.sleep(_PAUSE)
     finally:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import signal
-import socket
+from functools import partial
 
-import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.copies import Copies
+from api.receive import Transfers
 from api.services import Services
+from jobs import checks
 from jobs.database import open_database
+from jobs.idempotency import IdempotencyRepository
+from jobs.keys import KeyRepository
 from jobs.repository import JobRepository
 from jobs.settings import Settings
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
+from jobs.uploads import UploadRepository
 from temperd.doctor import Doctor
+from temperd.http import serve
 from worker.queue import Doorbell
 from worker.workplace import sweep_left
 
@@ -23,28 +28,29 @@ from worker.workplace import sweep_left
 def serve_api(host: str, port: int, settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM."""
     sweep_left(settings.work_dir)  # a container that is started again has its folder, and nobody else there
-    listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see embedded
-    print(f"Temper listens on http://{host}:{listening.getsockname()[1]}", flush=True)  # noqa: T201
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(compose_api(settings), log_config=None, access_log=False, timeout_graceful_shutdown=10)
-    uvicorn.Server(config).run(sockets=[listening])
+    app = compose_api(settings)
+    serve(app, host, port, settings, log_config=None, access_log=False, timeout_graceful_shutdown=10)
 
 
 def compose_api(settings: Settings) -> FastAPI:
     """The application over Postgres, Redis and the store."""
     engine, bell, told = open_database(settings.database), Doorbell(settings.broker_url), bool(settings.webhook_url)
-    upkeep = Upkeep(engine, webhooks=told)
+    upkeep, storage = Upkeep(engine, webhooks=told), Storage(settings.store)
 
     doctor = Doctor(settings, engine)
+    asked = {"schema": doctor.schema, "broker": doctor.broker, "workers": doctor.workers}
     return create_app(
         Services(
-            JobRepository(engine, webhooks=told),
+            partial(JobRepository, engine, limits=settings.limits, webhooks=told),
+            partial(UploadRepository, engine, limits=settings.limits, unfinished_seconds=settings.unfinished_seconds),
+            partial(IdempotencyRepository, engine),
+            KeyRepository(engine),
             upkeep,
-            Storage(settings.store),
+            storage,
             settings,
             ring=bell.ring,
-            checks={"schema": doctor.schema, "broker": doctor.broker, "workers": doctor.workers},
+            checks={**asked, "sandbox": partial(checks.sandbox, upkeep)},
+            transfers=Transfers(storage, settings.max_transfers),
+            copies=Copies(storage, settings.work_dir),
         )
     )

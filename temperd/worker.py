@@ -10,12 +10,17 @@ import threading
 
 from jobs.settings import Settings
 from worker.queue import Doorbell
+from worker.sandbox.errors import SandboxError
 from worker.service import reconciler_of, serve, upkeep_of
 
 
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
-    sys.exit(serve(settings))
+    try:
+        status = serve(settings)
+    except SandboxError as error:
+        sys.exit(str(error))
+    sys.exit(status)
 
 
 def run_reconciler(settings: Settings) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,25 @@ TEMPERD = Path(sys.executable).with_name("temperd")
 
 
 class Service:
-    """``temperd serve``; use as a context manager, or kill and start it again."""
+    """``temperd serve``; use as a context manager, or kill and start it again.
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
-        self.data_dir = data_dir
+    ``key``: what its client sends; ``command``: in place of temperd.
+    """
+
+    def __init__(
+        self, data_dir: Path, *, key: str = "", command: Sequence[str | Path] = (TEMPERD,), **settings: Any
+    ) -> None:
+        self.data_dir, self.command = data_dir, command
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._environment = {**os.environ, **{f"TEMPER_{key.upper()}": str(value) for key, value in settings.items()}}
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> Service:
-        command = [TEMPERD, "serve", "--port", "0", "--data-dir", self.data_dir]
+        command = [*self.command, "serve", "--port", "0", "--data-dir", self.data_dir]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self._environment)
         line = self.process.stdout.readline()
         assert "listens on" in line, line
-        self.client = httpx.Client(base_url=line.split()[-1], timeout=60)
+        self.client = httpx.Client(base_url=line.split()[-1], timeout=60, headers=self._headers)
         return self
 
     def kill(self, number: int = signal.SIGKILL) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import signal
 import time
@@ -20,16 +19,16 @@ from jobs.errors import (
     StorageFullError,
 )
 from jobs.leases import Claim, LeaseRepository
-from jobs.repository import JobRepository
 from jobs.settings import Settings
 from jobs.storage import Storage, Stored
 from worker import oom
 from worker.child import Child
-from worker.files import AttemptFiles
+from worker.files import AttemptFiles, StrayFileError
 from worker.flag import Flag
 from worker.lease import LeaseKeeper
 from worker.log import LogBuffer
 from worker.persistence import T, aside, persist
+from worker.sandbox.rules import Rules
 
 # as core and ingest exit: after a failure event, without one of several processes, with their state saved
 EXIT_FAILED, EXIT_LOST, EXIT_STOPPED = 64, 70, 75
@@ -39,6 +38,12 @@ _OUT_OF_MEMORY = {
     "blame": "user",
     "detail": "the worker's memory did not suffice: the kernel killed the child",
     "hint": "lower training.batch_size and evaluation.batch_size",
+}
+_TOO_SLOW = {
+    "code": "uploads_too_slow",
+    "blame": "user",
+    "detail": "the uploads could not be read within hours: the limit of processor time was reached",
+    "hint": "send less data, or images that are smaller; npz is read fastest",
 }
 _TIME_IS_UP = {
     "code": "time_limit",
@@ -76,7 +81,6 @@ class Attempt:
         claim: Claim,
         asked: float,
         workdir: Path,
-        jobs: JobRepository,
         leases: LeaseRepository,
         storage: Storage,
         settings: Settings,
@@ -98,7 +102,7 @@ class Attempt:
         self._keeper = LeaseKeeper(
             leases, claim, settings.lease_seconds, asked=asked, stop_child=self._kill_child, renewed=self._renewed
         )
-        self._files = AttemptFiles(claim, workdir, jobs, leases, storage, settings, heed=self._heed)
+        self._files = AttemptFiles(claim, workdir, leases, storage, settings, heed=self._heed)
 
     def run(self) -> None:
         """Prepare, run the children, and end the job in one guarded write."""
@@ -116,7 +120,7 @@ class Attempt:
                 self._give_back()
             except (StorageCorruptError, StorageFullError) as error:
                 self._fail(error)
-            except (SilentError, StorageError) as error:
+            except (SilentError, StorageError, StrayFileError) as error:
                 self._lose(str(error))
             except OSError as error:
                 if error.errno not in _NO_ROOM:
@@ -151,13 +155,14 @@ class Attempt:
         for name in self._files.damaged:
             self._event({"type": "damaged", "file": name})
         self._progress = dict(job.progress)
-        for arguments in (["ingest", str(self._workdir)], ["core", "run", str(self._workdir)]):
-            status = self._run_child(arguments)
+        sandboxed, files = self._settings.sandbox == "required", self._files
+        for command, rules_of in ((["ingest"], files.ingest_rules), (["core", "run"], files.engine_rules)):
+            status = self._run_child([*command, str(self._workdir)], rules_of(job) if sandboxed else None)
             self._flush_log(now=True)
             if status != 0:
                 self._end_badly(status)
                 return
-        report = json.loads((self._workdir / "output" / "report.json").read_text())
+        report = self._files.report()
         progress = {**self._progress, "fraction": 1.0, "eta_seconds": 0.0}
         outputs = self._files.store_outputs(self._outputs)
         self._end(lambda: self._leases.succeed(self._claim, report, outputs, progress))
@@ -185,12 +190,13 @@ class Attempt:
         if self._keeper.lost:
             raise LeaseLostError(f"attempt {self._claim.attempt} lost its lease on job {self._claim.job_id}")
 
-    def _run_child(self, arguments: list[str]) -> int:
+    def _run_child(self, arguments: list[str], rules: Rules | None) -> int:
         """Run one child to its end, watching for the user's wishes, a stop and the lease meanwhile."""
         self._child = None  # one that has ended hears of no stop
         self._heed()
         self._oom_kills = oom.kills()
-        child = self._child = Child(arguments, self._workdir / "log.txt", self._keeper.deadline)
+        log, home = self._workdir / "log.txt", self._workdir / f"home-{arguments[0]}"
+        child = self._child = Child(arguments, log, self._keeper.deadline, home, rules)
         self._heard = time.monotonic()
         while not child.ended:
             self._take_event(child)
@@ -283,6 +289,8 @@ class Attempt:
             self._files.discard(
                 self._persist(lambda: self._leases.fail(self._claim, failure, outputs, keep_state=keep))
             )
+        elif status == -signal.SIGXCPU:
+            self._end(lambda: self._leases.fail(self._claim, _TOO_SLOW, {}))
         elif status in (-signal.SIGKILL, EXIT_LOST) and oom.kills() > self._oom_kills:
             self._end(lambda: self._leases.fail(self._claim, _OUT_OF_MEMORY, {}))
         else:

@@ -8,6 +8,7 @@ import logging
 import os
 import queue
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -17,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.sandbox.rules import Rules
 from worker.watchdog import DEADLINE
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS")
 _PASSED_PREFIXES = ("CUDA_", "NVIDIA_")
 _TAIL_BYTES = 4000
+_LINE_BYTES = 1 << 20
+_MOST_EVENTS = 256  # that wait here; the child waits with the others
 _DEATH_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
@@ -33,17 +37,14 @@ class Child:
     outlive it, since the kernel ties the child to that thread (see leash).
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, deadline: float) -> None:
-        """``deadline``: see ``live_until``."""
-        environment = {
-            key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith(_PASSED_PREFIXES)
-        }
+    def __init__(self, arguments: Sequence[str], log: Path, deadline: float, home: Path, rules: Rules | None) -> None:
+        """``deadline``: see ``live_until``. ``home``: see ``environment``. ``rules``: None for no sandbox."""
         python = [sys.executable, "-P", "-m"]
         wire, ours = os.pipe()
         os.set_blocking(ours, False)
         self._wire, self._wire_lock = os.fdopen(ours, "wb", buffering=0), threading.Lock()
         self.live_until(deadline)
-        leash = [*python, "worker.leash", str(os.getpid()), str(wire)]
+        leash = [*python, "worker.leash", str(os.getpid()), str(wire), rules.to_json() if rules else "-"]
         self._log = log
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(
@@ -51,14 +52,14 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=environment,
+                env=environment(home),
                 pass_fds=(wire,),
                 start_new_session=True,
             )
         os.close(wire)
         self._family: set[_Process] = set()  # ranks of a job on several devices have sessions of their own
-        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._ended = False
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(_MOST_EVENTS)
+        self._ended = self._killed = False
         threading.Thread(target=self._read, name="child-events", daemon=True).start()
 
     def live_until(self, deadline: float) -> None:
@@ -71,15 +72,26 @@ class Child:
         if self._process.stdout is None:
             raise RuntimeError("the child has no stdout")
         with self._process.stdout as lines:
-            for line in lines:
+            for line in iter(lambda: lines.readline(_LINE_BYTES), b""):
                 try:
                     event = json.loads(line.replace(rb"\u0000", rb"\ufffd"))  # no database stores NUL
                     json.dumps(event, ensure_ascii=False).encode()
                 except ValueError:
                     continue  # half a line of a killed child, or text that could be stored nowhere
                 if isinstance(event, dict):
-                    self._events.put(event)
-        self._events.put(None)
+                    self._tell(event)
+        self._tell(None)
+
+    def _tell(self, event: dict[str, Any] | None) -> None:
+        while True:
+            try:
+                self._events.put(event, timeout=1.0)
+            except queue.Full:
+                if self._killed:  # perhaps nobody listens any more
+                    with contextlib.suppress(queue.Empty):
+                        self._events.get_nowait()
+            else:
+                return
 
     def next_event(self, timeout: float) -> dict[str, Any] | None:
         """The next event, or None after ``timeout`` seconds or at the end; see ``ended``."""
@@ -126,6 +138,7 @@ class Child:
                     os.kill(process.pid, signal.SIGKILL)
             time.sleep(0.01)
             self._note_family()
+        self._killed = True
         self._process.wait()
         with self._wire_lock:
             self._wire.close()
@@ -148,6 +161,13 @@ class Child:
         with self._log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return file.read().decode(errors="replace")
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Of a child: nothing secret. What libraries keep in a home, or among temporary files, goes to its own folder."""
+    passed = {key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith(_PASSED_PREFIXES)}
+    # packages of a user without a virtual environment would be looked for in HOME
+    return {**passed, "HOME": str(home), "TMPDIR": str(home), "PYTHONUSERBASE": site.getuserbase()}
 
 
 @dataclass(frozen=True)

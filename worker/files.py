@@ -7,20 +7,26 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import StorageCorruptError, StorageError
 from jobs.leases import Claim, LeaseRepository
-from jobs.repository import JobRepository
 from jobs.settings import Settings
 from jobs.storage import Storage, Stored
 from jobs.tables import Job
 from worker.persistence import T, aside, persist, transfer
+from worker.sandbox.rules import Rules, engine_rules, ingest_rules
 
+FOLDERS = ("input", "state", "output", "ranks", "home-ingest", "home-core")
 _DISCARD_SECONDS = 3.0
+_REPORT_BYTES = 64 << 20
 _log = logging.getLogger(__name__)
+
+
+class StrayFileError(Exception):
+    """A child named a file that is none of its own, or left one that cannot be."""
 
 
 class AttemptFiles:
@@ -30,7 +36,6 @@ class AttemptFiles:
         self,
         claim: Claim,
         folder: Path,
-        jobs: JobRepository,
         leases: LeaseRepository,
         storage: Storage,
         settings: Settings,
@@ -38,44 +43,61 @@ class AttemptFiles:
         heed: Callable[[], None],
     ) -> None:
         self._claim, self._folder = claim, folder
-        self._jobs, self._leases, self._storage, self._settings = jobs, leases, storage, settings
+        self._leases, self._storage, self._settings = leases, storage, settings
         self._heed = heed
         self.damaged: list[str] = []  # states that could not be used
         self._numbers = itertools.count(1)
 
     def prepare(self) -> Job:
-        """Fill the work folder: spec, uploads, and the state of earlier attempts."""
-        job = self._persist(lambda: self._jobs.job(self._claim.job_id))
+        """Fill the work folder: spec, uploads, and the state of earlier attempts; and all folders that children use."""
+        for name in FOLDERS:
+            (self._folder / name).mkdir()
+        job = self._persist(lambda: self._leases.job(self._claim))
         (self._folder / "spec.json").write_text(json.dumps(job.spec))
         request = {
             "checkpoint": self._fetch_upload(job.checkpoint_upload, "checkpoint") if job.checkpoint_upload else None,
             "data": self._fetch_upload(job.data_upload, "data") if job.data_upload else None,
-            "datasets_dir": str(self._settings.datasets_dir),
+            "datasets": [str(folder) for folder in self._settings.dataset_folders],
         }
         (self._folder / "ingest.json").write_text(json.dumps(request))
-        (self._folder / "state").mkdir()
-        states = self._persist(lambda: self._jobs.artifacts(job.id, "state"))
+        states = self._persist(lambda: self._leases.states(self._claim))
         # the oldest first: of several, the engine takes the file that came last
         for name, artifact in sorted(states.items(), key=lambda item: item[1].created_at):
             try:
-                self._fetch(artifact.key, artifact.sha256, self._folder / "state" / name)
+                self._fetch([artifact.key], artifact.sha256, self._folder / "state" / name)
             except StorageCorruptError as error:
                 _log.warning("%s; what it held is done again", error)
                 self.damaged.append(name)
         return job
 
     def _fetch_upload(self, upload_id: str, name: str) -> dict[str, Any]:
-        upload = self._persist(lambda: self._jobs.upload(upload_id))
+        upload = self._persist(lambda: self._leases.upload(upload_id))
         path = self._folder / name
-        self._fetch(upload.key, upload.sha256, path)
+        keys = self._persist(lambda: self._leases.upload_keys(upload))
+        self._fetch(keys, str(upload.sha256), path)
         return {"path": str(path), "filename": upload.filename, "sha256": upload.sha256, "size": upload.size}
 
-    def _fetch(self, key: str, sha256: str, target: Path) -> None:
-        self._transfer(lambda: self._storage.fetch(key, sha256, target))
+    def _fetch(self, keys: Sequence[str], sha256: str, target: Path) -> None:
+        self._transfer(lambda: self._storage.fetch(keys, sha256, target))
+
+    def ingest_rules(self, job: Job) -> Rules:
+        """What the sandbox allows to ingest."""
+        uploads = {"checkpoint": job.checkpoint_upload, "data": job.data_upload}
+        read = [self._folder / name for name, upload in uploads.items() if upload]
+        if not job.data_upload:
+            read += [folder for folder in self._settings.dataset_folders if folder.exists()]
+        home, hidden = self._folder / "home-ingest", self._settings.folders
+        return ingest_rules(self._folder, home, read, hidden, self._settings.ingest_memory_bytes)
+
+    def engine_rules(self, job: Job) -> Rules:
+        """And to the engine; of the spec, which is core's, it depends on this alone."""
+        devices, from_scratch = int(job.spec.get("devices") or 1), job.checkpoint_upload is None
+        home, hidden = self._folder / "home-core", self._settings.folders
+        return engine_rules(self._folder, home, hidden, devices=devices, from_scratch=from_scratch)
 
     def store_state(self, event: dict[str, Any]) -> None:
         """Store under a key of its own, move the pointer, then drop the file that it replaced."""
-        path = self._folder / "state" / event["file"]
+        path = self._written("state", event["file"])
         epoch, step = event["epoch"], event["step"]
         # numbered: a place may be told twice with other bytes, and a stored file is never overwritten
         key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{next(self._numbers)}-{event['slot']}"
@@ -89,14 +111,28 @@ class AttemptFiles:
         if replaced is not None and replaced.key != key:
             self.discard([replaced])
 
+    def report(self) -> Any:
+        """What the engine reports."""
+        path = self._written("output", "report.json")
+        if path.stat().st_size > _REPORT_BYTES:
+            raise StrayFileError("the child left a report of an impossible size")
+        return json.loads(path.read_text())
+
     def store_outputs(self, names: Iterable[str]) -> dict[str, Stored]:
         """Only right before the rows that make them exist."""
         prefix = f"jobs/{self._claim.job_id}/{self._claim.attempt}"
         stored = {}
         for name in names:
-            put = functools.partial(self._storage.put, f"{prefix}/{name}", self._folder / "output" / name)
+            put = functools.partial(self._storage.put, f"{prefix}/{name}", self._written("output", name))
             stored[name] = self._transfer(put)
         return stored
+
+    def _written(self, folder: str, name: str) -> Path:
+        """A file of the child's, which is not believed: it may not have this process read what it cannot itself."""
+        path = self._folder / folder / name
+        if Path(name).name != name or path.is_symlink():
+            raise StrayFileError(f"the child named {name!r}, which is no file of its folder {folder}")
+        return path
 
     def discard(self, files: list[Stored]) -> None:
         """Nothing refers to them any more; what cannot be removed within seconds is swept later."""

@@ -1,8 +1,9 @@
-"""python -m worker.leash PARENT WIRE COMMAND...: becomes COMMAND, tied to the life of its parent.
+"""python -m worker.leash PARENT WIRE RULES COMMAND...: becomes COMMAND, tied to the life of its parent, and held in.
 
 The kernel kills this process when the parent thread ends, whatever the reason, so a killed worker leaves no
-child behind. The setting survives exec. WIRE is a file descriptor for a watchdog, or "-" for none. A lower priority
-keeps the API responsive beside training.
+child behind. The setting survives exec. WIRE is a file descriptor for a watchdog, or "-" for none; the watchdog is not
+held in, so that COMMAND can do nothing to it. RULES are of worker.sandbox, or "-" for none. A lower priority keeps the
+API responsive beside training.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import signal
 import sys
 from pathlib import Path
 
+from worker.sandbox.confine import confine
+from worker.sandbox.errors import SandboxError
+from worker.sandbox.rules import Rules
 from worker.watchdog import watch
 
 _PR_SET_PDEATHSIG = 1
@@ -30,13 +34,18 @@ def die_with_parent(parent: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Put on the leash, then exec."""
-    parent, wire, *command = arguments
+    parent, wire, rules, *command = arguments
     die_with_parent(int(parent))
     if wire != "-":
         watch(int(wire))
     os.nice(_NICE)
     with contextlib.suppress(OSError):  # where the kernel shares the cores by session, and only then by process
         Path("/proc/self/autogroup").write_text(str(_NICE))
+    if rules != "-":
+        try:
+            confine(Rules.from_json(rules))
+        except SandboxError as error:
+            sys.exit(str(error))
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 

@@ -51,13 +51,14 @@ class Reconciler:
         bell: Bell | None,
         sweep: Callable[[], None],
         serves: Sequence[str] | None = None,
+        sandbox: str = "",
     ) -> None:
         """``serves``: queues of the worker that this runs in, none in a process of its own; it says that it is there.
 
-        Where jobs are polled, ``serves`` and ``bell`` are None.
+        ``sandbox``: what holds that worker's jobs in. Where jobs are polled, ``serves`` and ``bell`` are None.
         """
         self._upkeep, self._settings, self._sweep = upkeep, settings, sweep
-        self._name, self._bell, self._serves = name, bell, serves
+        self._name, self._bell, self._serves, self._sandbox = name, bell, serves, sandbox
         self._pause = settings.lease_seconds / _ROUNDS
         sweep_pause = min(_SWEEP_PAUSE, settings.sweep_seconds)
         self._threads = [
@@ -92,7 +93,7 @@ class Reconciler:
     def round(self) -> None:
         """One round, if nobody else has the duty."""
         if self._serves is not None:
-            self._upkeep.seen(self._name, self._serves)
+            self._upkeep.seen(self._name, self._serves, self._sandbox)
         if not self._upkeep.take_duty("reconcile", self._name, 2 * self._pause):
             return
         for job_id, became in self._upkeep.take_back():
@@ -108,4 +109,5 @@ class Reconciler:
 
     def _sweep_all(self) -> None:
         if self._upkeep.take_duty("sweep", self._name, _SWEEP_SECONDS):
+            self._upkeep.forget_requests()
             self._sweep()

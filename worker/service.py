@@ -22,7 +22,7 @@ from celery.signals import worker_process_init, worker_process_shutdown, worker_
 
 from jobs.database import open_database
 from jobs.leases import LeaseRepository
-from jobs.repository import JobRepository, new_id
+from jobs.session import new_id
 from jobs.settings import Settings
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
@@ -32,6 +32,7 @@ from worker.leash import die_with_parent
 from worker.queue import TASK, Doorbell, make_celery
 from worker.reconciler import Reconciler
 from worker.rounds import Rounds
+from worker.sandbox.probe import require
 from worker.supervisor import Supervisor
 from worker.workplace import workplace
 
@@ -42,7 +43,11 @@ _log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT: then the running job saves its state and is given back. Returns the exit status."""
+    """Work until SIGTERM or SIGINT: then the running job saves its state and is given back. Returns the exit status.
+
+    Raises: SandboxError.
+    """
+    sandbox = require(settings)
     name = f"{socket.gethostname()}-{os.getpid()}"
     # shared with the child that Celery forks: only the parent hears of a shutdown
     stopping, broken, busy = SharedFlag(), SharedFlag(), SharedFlag()
@@ -83,7 +88,7 @@ def serve(settings: Settings) -> int:
         threading.Thread(target=_end_in_time, args=(settings.drain_seconds,), name="end-in-time", daemon=True).start()
 
     upkeep, bell = upkeep_of(settings), Doorbell(settings.broker_url)
-    reconciler = reconciler_of(settings, name, upkeep, bell, serves=settings.queues)
+    reconciler = reconciler_of(settings, name, upkeep, bell, serves=settings.queues, sandbox=sandbox)
     hearing = _hearing_of(settings, upkeep, bell, busy, stopping)
     worker_process_init.connect(in_child, weak=False)
     worker_process_shutdown.connect(lambda **_: left.close(), weak=False)
@@ -124,7 +129,6 @@ def _supervisor(settings: Settings, name: str, place: Any, stopping: Any) -> Sup
     engine = open_database(settings.database)
     told = bool(settings.webhook_url)
     return Supervisor(
-        JobRepository(engine, webhooks=told),
         LeaseRepository(engine, webhooks=told),
         Storage(settings.store),
         settings,
@@ -140,13 +144,13 @@ def upkeep_of(settings: Settings) -> Upkeep:
 
 
 def reconciler_of(
-    settings: Settings, name: str, upkeep: Upkeep, bell: Doorbell, *, serves: Sequence[str] | None = None
+    settings: Settings, name: str, upkeep: Upkeep, bell: Doorbell, *, serves: Sequence[str], sandbox: str = ""
 ) -> Reconciler:
     """The reconciler of a worker, or one alone."""
-    return Reconciler(upkeep, settings, name=name, bell=bell, sweep=_sweep, serves=serves)
+    return Reconciler(upkeep, settings, name=name, bell=bell, sweep=_sweep, serves=serves, sandbox=sandbox)
 
 
 def _sweep() -> None:
     python = [sys.executable, "-P", "-m"]
-    command = [*python, "worker.leash", str(os.getpid()), "-", *python, "worker.sweep"]
+    command = [*python, "worker.leash", str(os.getpid()), "-", "-", *python, "worker.sweep"]
     subprocess.run(command, timeout=_SWEEP_SECONDS, check=False)

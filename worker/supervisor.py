@@ -11,7 +11,6 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.errors import LeaseLostError
 from jobs.leases import LeaseRepository
-from jobs.repository import JobRepository
 from jobs.settings import Settings
 from jobs.storage import Storage
 from worker.attempt import Attempt
@@ -25,7 +24,6 @@ class Supervisor:
 
     def __init__(
         self,
-        jobs: JobRepository,
         leases: LeaseRepository,
         storage: Storage,
         settings: Settings,
@@ -34,7 +32,7 @@ class Supervisor:
         work_dir: Path,
         stopping: Flag,
     ) -> None:
-        self._jobs, self._leases, self._storage, self._settings = jobs, leases, storage, settings
+        self._leases, self._storage, self._settings = leases, storage, settings
         self._owner, self._work_dir = owner, work_dir
         self._stopping = stopping
 
@@ -47,7 +45,7 @@ class Supervisor:
         workdir = self._work_dir / f"{claim.job_id}-{claim.attempt}"
         with bound_contextvars(job=claim.job_id, attempt=claim.attempt):
             try:
-                services = self._jobs, self._leases, self._storage, self._settings, self._stopping
+                services = self._leases, self._storage, self._settings, self._stopping
                 Attempt(claim, asked, workdir, *services).run()
             except LeaseLostError as error:
                 _log.warning("%s; its child was killed", error)

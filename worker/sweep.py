@@ -1,13 +1,19 @@
-"""python -m worker.sweep: removes stored files that have no row, since their process died in between.
+"""python -m worker.sweep: deletes what has expired, and stored files without a row, whose process died in between.
 
 A process of its own beside Celery: the store's client has threads, and Celery forks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
+from sqlalchemy import Engine
+
 from jobs.database import open_database
+from jobs.errors import JobNotFoundError, WrongStateError
+from jobs.repository import JobRepository
+from jobs.retention import Retention
 from jobs.settings import Settings
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
@@ -30,6 +36,22 @@ def sweep(storage: Storage, upkeep: Upkeep, older_than_seconds: float) -> None:
         _log.warning("%d stored files had no row and were removed", removed)
 
 
+def tidy(engine: Engine, storage: Storage, settings: Settings) -> None:
+    """What is over goes, then what nobody refers to."""
+    expire(engine, storage, settings)
+    sweep(storage, Upkeep(engine), settings.sweep_seconds)
+
+
+def expire(engine: Engine, storage: Storage, settings: Settings) -> None:
+    """Delete the jobs and uploads whose time is over, and their files."""
+    retention, freed = Retention(engine), []
+    for tenant_id, job_id in retention.expired_jobs(settings.keep_jobs_seconds):
+        with contextlib.suppress(JobNotFoundError, WrongStateError):  # its user was faster
+            freed += JobRepository(engine, tenant_id).delete(job_id)
+    freed += retention.expire_uploads()
+    storage.delete([stored.key for stored in freed])
+
+
 if __name__ == "__main__":
     settings = Settings()
-    sweep(Storage(settings.store), Upkeep(open_database(settings.database)), settings.sweep_seconds)
+    tidy(open_database(settings.database), Storage(settings.store), settings)

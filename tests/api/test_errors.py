@@ -45,7 +45,7 @@ def error(answer, status=422):
         ({"training": {"schedule": "warm"}}, {}, "training.schedule", "slow-start-fast-decay"),
         ({"model": 3}, {"architecture": None}, "model", "dictionary"),
         ({}, {"architecture": None}, "model", "required"),
-        ({}, {"colour": "red"}, "colour", "no such form field; allowed: spec, checkpoint"),
+        ({}, {"colour": "red"}, "colour", "no such form field; allowed: architecture, defense"),
     ],
 )
 def test_bad_specs_name_the_field(spec, fields, field, words, service, example, data):
@@ -136,7 +136,7 @@ def test_a_file_name_that_is_no_text_does_not_break_the_lists(service, example, 
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         archive.addfile(tarfile.TarInfo("train/caf\xe9/1.png"))
     failure = failed(service, example / "checkpoint.pt", path)
-    assert failure["code"] == "data_format"
+    assert failure["code"] == "archive_unsafe"
     assert "is not valid UTF-8" in failure["detail"]
     assert service.client.get("/jobs").status_code == 200
 
@@ -172,7 +172,7 @@ def test_a_checkpoint_that_does_not_fit(service, example, data):
 def test_a_pickled_module(service, data, tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     failure = failed(service, tmp_path / "module.pt", data)
-    assert failure["code"] == "checkpoint_not_plain"
+    assert failure["code"] == "checkpoint_pickled_module"
     assert "torch.save(model.state_dict()" in failure["hint"]
 
 

@@ -27,7 +27,7 @@ def make_workdir(root: Path, spec: dict[str, Any], checkpoint: Path, data: Path)
     resolved = JobSpec.model_validate(spec)
     workdir = Workdir(root)
     workdir.spec.write_text(resolved.model_dump_json())
-    request = {"checkpoint": source(checkpoint), "data": source(data), "datasets_dir": str(root)}
+    request = {"checkpoint": source(checkpoint), "data": source(data), "datasets": [str(root)]}
     (root / "ingest.json").write_text(json.dumps(request))
     assert ingest([str(root)]) == 0
     (root / "state").mkdir(exist_ok=True)

@@ -12,12 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.database import open_database
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from jobs.database import open_database, writing
+from jobs.keys import KeyRepository
 from jobs.leases import LeaseRepository
 from jobs.repository import JobRepository, NewJob
+from jobs.retention import Retention
+from jobs.scopes import SCOPES
 from jobs.states import FINAL
 from jobs.storage import Storage
-from jobs.tables import Job
+from jobs.tables import DEFAULT_TENANT, Job, Upload
 from jobs.upkeep import Upkeep
 from stack.servers import leash
 from worker.queue import Doorbell
@@ -82,12 +88,14 @@ class Floor:
         }
         self._engine = open_database(database_url)
         webhooks = bool(settings.get("webhook_url"))
-        self.jobs = JobRepository(self._engine, webhooks=webhooks)
+        self.jobs = JobRepository(self._engine, DEFAULT_TENANT, webhooks=webhooks)
         self.leases = LeaseRepository(self._engine, webhooks=webhooks)
         self.upkeep = Upkeep(self._engine, webhooks=webhooks)
         self.storage = Storage(self.store_url)
         self.bell = Doorbell(broker_url)
         self.workers: list[Worker] = []
+        _, key = KeyRepository(self._engine).create(DEFAULT_TENANT, "tests", SCOPES)
+        self.headers = {"Authorization": f"Bearer {key}"}  # for its API
 
     def __enter__(self) -> Floor:
         return self
@@ -110,14 +118,23 @@ class Floor:
         self.workers.append(worker)
         return worker
 
-    def submit(self, *, epochs: int = 5, seed: int = 1, ring: bool = True, queue: str = "cpu", **tags: Any) -> str:
+    def submit(
+        self, *, epochs: int = 5, seed: int = 1, devices: int = 1, ring: bool = True, queue: str = "cpu", **tags: Any
+    ) -> str:
         """Put a job for the engine that stands in, as the API would."""
         tags = {key: str(value) for key, value in tags.items()}
-        spec = {"data": {"dataset": None}, "training": {}, "epochs": epochs, "seed": seed, "tags": tags}
+        spec = {"data": {"dataset": None}, "training": {}, "epochs": epochs, "seed": seed, "devices": devices}
+        spec |= {"tags": tags}
         job = self.jobs.create(NewJob(spec, queue, "aft", None, tags, epochs, None, None))
         if ring:
             self.bell.ring(queue, job.id)
         return job.id
+
+    def expire_uploads(self) -> None:
+        """As if all that expires had been here for long."""
+        with Session(writing(self._engine)) as session, session.begin():
+            session.execute(update(Upload).where(Upload.expires_at.is_not(None)).values(expires_at=0.0))
+        self.storage.delete([file.key for file in Retention(self._engine).expire_uploads()])
 
     def state(self, job_id: str) -> str:
         return self.jobs.job(job_id).state
@@ -145,7 +162,7 @@ class Floor:
     def weights(self, job_id: str) -> str:
         artifact = self.jobs.artifacts(job_id, "output")["checkpoint.pt"]
         path = self.folder / f"{job_id}.weights"
-        self.storage.fetch(artifact.key, artifact.sha256, path)
+        self.storage.fetch([artifact.key], artifact.sha256, path)
         return path.read_text()
 
     def check_history(self, job_id: str, epochs: int | None = None) -> None:

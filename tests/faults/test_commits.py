@@ -103,7 +103,7 @@ def test_an_api_that_dies_while_it_takes_a_wish(floor, when, marks, wish, source
         address = api.stdout.readline().split()[-1]
         path = f"{address}/jobs/{job}" + ("" if wish == "delete" else f"/{wish}")
         with pytest.raises(httpx.TransportError):
-            httpx.request("DELETE" if wish == "delete" else "POST", path, timeout=60)
+            httpx.request("DELETE" if wish == "delete" else "POST", path, headers=floor.headers, timeout=60)
         assert api.wait(30) == -signal.SIGKILL
     again = getattr(floor.jobs, method)
     if when == "before":
@@ -128,10 +128,11 @@ def test_an_api_that_dies_while_it_takes_a_job(tmp_path, postgres_url, redis, ex
             files = {"checkpoint": (example / "checkpoint.pt").read_bytes(), "data": ("d.npz", data.read_bytes())}
             form = {"architecture": "fmnist-cnn", "defense": "aft", "eps": "0.1"}
             with pytest.raises(httpx.TransportError):
-                httpx.post(f"{address}/jobs", data=form, files=files, timeout=60)
+                httpx.post(f"{address}/jobs", data=form, files=files, headers=floor.headers, timeout=60)
             assert api.wait(30) == -signal.SIGKILL
         jobs = floor.jobs.page(state=None, defense=None, limit=10, after=None)
         assert len(jobs) == (when == "after")
         assert floor.upkeep.waiting() == ({"cpu": [jobs[0].id]} if jobs else {})
+        floor.expire_uploads()
         sweep(floor.storage, floor.upkeep, 0)
         assert len([path for path in (tmp_path / "store" / "uploads").rglob("*") if path.is_file()]) == 2 * len(jobs)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.database import PATIENCE, open_database
 from jobs.repository import JobRepository
+from jobs.tables import DEFAULT_TENANT
 from stack.servers import Postgres
 from temperd.schema import upgrade
 from tests.faults.floor import EXIT_SECONDS, LEASE, Floor, alive, until
@@ -97,7 +98,7 @@ def test_sigterm_while_the_database_is_away(own):
 def test_a_frozen_database_is_an_error_in_the_end(own):
     """It neither answers nor hangs up: without a limit of our own everybody would wait for ever."""
     floor, _, proxy = own
-    jobs = JobRepository(open_database(floor.environment["TEMPER_DATABASE_URL"]))
+    jobs = JobRepository(open_database(floor.environment["TEMPER_DATABASE_URL"]), DEFAULT_TENANT)
     job = floor.submit(ring=False)
     assert jobs.job(job).id == job
     proxy.freeze()

@@ -43,15 +43,21 @@ def group():
     folder.rmdir()
 
 
-@pytest.mark.parametrize("who", ["eat", "eat below"])
-def test_an_engine_that_the_kernel_killed_for_memory_is_told_as_such(group, floor, who):
+@pytest.mark.parametrize(("who", "devices"), [("eat", 1), ("eat below", 2)])
+def test_an_engine_that_the_kernel_killed_for_memory_is_told_as_such(group, floor, who, devices):
     """Or one of its processes."""
     worker = floor.worker(str(CONFINED), str(group))
-    failed = floor.wait(floor.submit(mode=who))
+    failed = floor.wait(floor.submit(mode=who, devices=devices))
     assert (failed.state, failed.failure["code"], failed.attempt) == ("failed", "out_of_memory", 1)
     assert "batch_size" in failed.failure["hint"]
     assert floor.succeeded(floor.submit()), "the worker lives"
     assert worker.process.poll() is None
+
+
+def test_uploads_that_take_too_long_are_not_read_again(floor):
+    floor.worker()
+    failed = floor.wait(floor.submit(ingest="slow"))
+    assert (failed.state, failed.failure["code"], failed.attempt) == ("failed", "uploads_too_slow", 1)
 
 
 @pytest.mark.long

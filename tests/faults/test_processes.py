@@ -126,7 +126,7 @@ def test_a_pause_that_comes_while_uploads_are_prepared_keeps_the_engine_from_sta
     """Ingest does not hear of it, and ends well a moment later."""
     worker = floor.worker()
     job = floor.submit(epochs=100, pause=0.3, ingest="deaf")
-    until(lambda: worker.below("ingest"), what="ingest")
+    until(lambda: worker.below("-m ingest"), what="ingest")
     time.sleep(0.5)
     floor.jobs.request_pause(job)
     until(lambda: floor.state(job) == "paused", 12, what="the pause")

@@ -32,13 +32,13 @@ SPEC = {
 def team(tmp_path):
     with Postgres() as postgres, Redis() as redis:
         urls = {"database_url": postgres.url, "broker_url": redis.url, "store_url": (tmp_path / "store").as_uri()}
-        with Team(tmp_path, **urls, lease_seconds=5) as team:
+        with Team(tmp_path, **urls, lease_seconds=5, requests_per_minute=1_000_000) as team:
             yield team
 
 
 @pytest.fixture
 def client(team):
-    with httpx.Client(base_url=team.address, timeout=60) as client:
+    with httpx.Client(base_url=team.address, headers=team.headers, timeout=60) as client:
         yield client
 
 

@@ -23,7 +23,7 @@ def test_a_full_store_is_told_and_keeps_the_last_state(floor):
     assert (failed.state, failed.failure["code"], failed.failure["blame"]) == ("failed", "storage_full", "system")
     assert failed.failure["hint"]
     state = max(floor.jobs.artifacts(job, "state").values(), key=lambda state: state.created_at)
-    floor.storage.fetch(state.key, state.sha256, floor.folder / "state")
+    floor.storage.fetch([state.key], state.sha256, floor.folder / "state")
     assert '"epoch": 3' in (floor.folder / "state").read_text()
     assert floor.succeeded(floor.submit(seed=2), seed=2)
 

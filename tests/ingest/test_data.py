@@ -82,7 +82,7 @@ BAD = [
     ("huge label", {"y_train": np.arange(20) * 100_000}, "labels_invalid", "holds 1900000"),
     ("one class", {"y_train": np.full(20, 3)}, "labels_invalid", "the train split of mine.npz has one class only (3)"),
     ("empty", {"x_test": np.zeros((0, 12, 10, 3), np.uint8), "y_test": np.zeros(0, int)}, "labels_invalid", "empty"),
-    ("no test", {"x_test": None, "y_test": None}, "data_format", "no x_test"),
+    ("nothing", {f"{name}_{split}": None for name in "xy" for split in ("train", "test")}, "data_format", "no x_test"),
     ("no labels", {"y_train": None}, "data_format", "no array y_train"),
     ("objects", {"y_train": np.array([{}] * 20, object)}, "data_format", "dtype object"),
 ]
@@ -204,14 +204,16 @@ def test_sizes_that_differ_need_resize(tmp_path):
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"cat/1.png": png(1)}, "lies in no train/CLASS"),
-        ({**tree(), "set/train/cat/x.png": b"not an image"}, "set/train/cat/x.png cannot be read"),
+        ({"1.png": png(1)}, "1.png lies in no class's folder"),
+        ({**tree(), "set/cat/x.png": png(1)}, "mixes images with and without a split; one of them is set/cat/x.png"),
+        ({**tree(), "set/train/cat/x.png": b"not an image"}, "set/train/cat/x.png is no image"),
         ({**tree(), "set/train/cat/x.png": png(1)[:45]}, "x.png cannot be read"),
         ({**tree(), "set/train/cat/x.png": png(1, mode="I;16")}, "more than 8 bits"),
-        ({key: value for key, value in tree().items() if "train" in key}, "no test images"),
-        ({key: value for key, value in tree().items() if "cat" in key}, "one class only"),
+        ({key: value for key, value in tree().items() if "cat" in key}, r"one class only \(cat\)"),
+        ({"cat/1.png": png(1), "dog/1.png": png(2), "dog/2.png": png(3)}, "class 0 of bad.zip has one image only"),
+        ({"README": b"nothing"}, "no images"),
     ],
-    ids=["layout", "text", "truncated", "16-bit", "no test", "one class"],
+    ids=["layout", "mixed", "text", "truncated", "16-bit", "one class", "one image", "no image"],
 )
 def test_bad_image_folders(members, words, tmp_path):
     with pytest.raises(IngestError, match=words):
@@ -234,16 +236,21 @@ def test_neither_zip_nor_tar(tmp_path):
         prepare_folder(tmp_path, tmp_path / "x.zip")
 
 
-def test_what_the_disk_cannot_hold_is_refused_before_it_is_written(tmp_path, monkeypatch):
-    """Six training and six test images of 3 x 12 x 16 are 6,912 bytes."""
-    path = pack(tmp_path / "images.zip", tree())
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=6_911))
-    with pytest.raises(IngestError, match=r"the 12 images of images\.zip take") as error:
-        prepare_folder(tmp_path, path)
-    assert error.value.code == "upload_too_large"
-    assert list((tmp_path / "input").iterdir()) == []
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=6_912))
-    assert prepare_folder(tmp_path, path)["counts"] == {"train": 6, "test": 6}
+@pytest.mark.parametrize("free", [10 << 20, 200 << 20])
+def test_what_the_disk_cannot_hold_is_refused_before_it_is_full(free, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr("ingest.decoding._CHUNK", 2)
+    if free > 128 << 20:
+        assert prepare_folder(tmp_path, pack(tmp_path / "images.zip", tree()))["counts"] == {"train": 6, "test": 6}
+        assert prepare(tmp_path, good())["counts"] == {"train": 20, "test": 8}
+        return
+    for refused in (
+        lambda: prepare_folder(tmp_path, pack(tmp_path / "images.zip", tree())),
+        lambda: prepare(tmp_path, good()),
+    ):
+        with pytest.raises(IngestError, match=r"do not fit on the server's disk, which has 0\.0 GB left") as error:
+            refused()
+        assert error.value.code == "upload_too_large"
 
 
 @pytest.mark.parametrize("suffix", ["npz", "zip"])
@@ -251,16 +258,16 @@ def test_a_dataset_is_described_like_an_upload(suffix, tmp_path):
     (tmp_path / f"mine.{suffix}").write_bytes(b"content")
     sha256 = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
     expected = {"path": str(tmp_path / f"mine.{suffix}"), "filename": f"mine.{suffix}", "sha256": sha256, "size": 7}
-    assert find_dataset("mine", tmp_path) == expected
+    assert find_dataset("mine", [tmp_path]) == expected
     for name in ("other", "../mine", "*"):
         with pytest.raises(IngestError, match=r"not on this server \(there: mine\)"):
-            find_dataset(name, tmp_path)
+            find_dataset(name, [tmp_path])
 
 
 def test_a_dataset_that_was_not_fetched(tmp_path, capsys, example):
     (tmp_path / "spec.json").write_text(json.dumps({"data": {"format": None, "dataset": "cifar10", **OPTIONS}}))
     checkpoint = {"path": str(example / "checkpoint.pt"), "filename": "c.pt", "sha256": "", "size": 1}
-    request = {"checkpoint": checkpoint, "data": None, "datasets_dir": str(tmp_path)}
+    request = {"checkpoint": checkpoint, "data": None, "datasets": [str(tmp_path)]}
     (tmp_path / "ingest.json").write_text(json.dumps(request))
     assert main([str(tmp_path)]) == 64
     failure = json.loads(capsys.readouterr().out)

@@ -15,6 +15,7 @@ from jobs.repository import JobRepository, NewJob
 from jobs.session import MAX_STALLED
 from jobs.states import State
 from jobs.storage import Stored
+from jobs.tables import DEFAULT_TENANT
 from jobs.upkeep import Upkeep
 from tests.jobs.report import FILE, REPORT
 
@@ -243,7 +244,7 @@ def test_a_process_that_stops_in_the_middle_of_a_write_keeps_nobody_waiting(post
     """It holds the lock of the row; the database hangs up on it, and the job goes on."""
     engine = open_database(postgres_url)
     leases, upkeep = LeaseRepository(engine), Upkeep(engine)
-    job = JobRepository(engine).create(NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None)).id
+    job = JobRepository(engine, DEFAULT_TENANT).create(NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None)).id
     claim = leases.claim("me", 0.5, ["cpu"])
     with pytest.raises(AWAY), leases._guarded(claim) as session:
         deadline = time.monotonic() + 20

@@ -62,3 +62,15 @@ def test_sqlite_is_opened_for_many_at_once(engine):
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() >= 10_000
+
+
+def test_what_was_there_before_tenants_is_the_default_ones(url, engine, repository, submit):
+    job = submit()
+    command.downgrade(alembic_config(url), "0003")
+    assert "tenants" not in inspect(engine).get_table_names()
+    upgrade(url)
+    assert (repository.job(job.id).tenant_id, repository.upload(job.checkpoint_upload).tenant_id) == (
+        "default",
+        "default",
+    )
+    assert broken_references(engine) == []

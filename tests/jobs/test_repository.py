@@ -110,7 +110,9 @@ def test_delete_frees_files_but_not_uploads_that_others_use(repository, leases, 
     with pytest.raises(JobNotFoundError):
         repository.job(first)
     repository.request_cancel(second)
-    assert sorted(stored.key for stored in repository.delete(second)) == ["uploads/up_c", "uploads/up_d"]
+    checkpoint, data = repository.job(second).checkpoint_upload, repository.job(second).data_upload
+    freed = {stored.key: stored.size for stored in repository.delete(second)}
+    assert freed == {f"uploads/{checkpoint}/0": 10, f"uploads/{data}/0": 20}
 
 
 def test_an_upload_is_not_freed_under_a_job_that_is_being_made_of_it(repository, submit):

@@ -42,7 +42,7 @@ def stored(storage, tmp_path):
 def test_round_trip(storage, stored, tmp_path):
     assert stored.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert stored.size == len(CONTENT)
-    storage.fetch(stored.key, stored.sha256, tmp_path / "back")
+    storage.fetch([stored.key], stored.sha256, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == CONTENT
 
 
@@ -52,14 +52,14 @@ def test_a_flipped_byte_is_never_handed_out(storage, stored, tmp_path):
     (tmp_path / "damaged").write_bytes(damaged)
     storage.put(stored.key, tmp_path / "damaged")
     with pytest.raises(StorageCorruptError, match="damaged"):
-        storage.fetch(stored.key, stored.sha256, tmp_path / "back")
+        storage.fetch([stored.key], stored.sha256, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
 def test_delete_twice_and_read_what_is_gone(storage, stored, tmp_path):
     storage.delete([stored.key, stored.key])
     with pytest.raises(StorageMissingError, match="is gone"):
-        storage.fetch(stored.key, stored.sha256, tmp_path / "back")
+        storage.fetch([stored.key], stored.sha256, tmp_path / "back")
 
 
 def test_what_is_old_by_the_clock_of_the_store(storage, stored, monkeypatch):

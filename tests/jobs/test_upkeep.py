@@ -12,6 +12,7 @@ from jobs.leases import Claim
 from jobs.states import State
 from jobs.storage import Stored
 from jobs.upkeep import RETRY_SECONDS
+from jobs.uploads import NewUpload
 from tests.jobs.report import FILE, REPORT
 
 CPU = ["cpu"]
@@ -84,12 +85,14 @@ def test_who_waits_and_who_is_there(leases, upkeep, submit):
     assert upkeep.numbers().workers == {}
 
 
-def test_files_without_a_row(leases, upkeep, submit):
-    submit()
+def test_files_without_a_row(leases, upkeep, submit, uploads):
+    checkpoint = submit().checkpoint_upload
+    coming = uploads.begin(NewUpload("d.npz", None, standalone=True)).id
     claim = leases.claim("me", 30, CPU)
     leases.add_state(claim, "training.pt", Stored("jobs/a/state/1", "0" * 64, 1), epoch=1, step=0)
-    known = ["uploads/up_c", "jobs/a/state/1"]
-    assert upkeep.orphans([*known, "jobs/a/state/0", "uploads/x"]) == ["jobs/a/state/0", "uploads/x"]
+    known = [f"uploads/{checkpoint}/0", f"uploads/{coming}/part-without-a-row-yet", "jobs/a/state/1"]
+    lost = ["jobs/a/state/0", "uploads/x", "uploads/up_x/0", f"uploads/{checkpoint}/1"]
+    assert upkeep.orphans([*known, *lost]) == lost
     assert upkeep.orphans([f"k{n}" for n in range(1234)] + known) == [f"k{n}" for n in range(1234)]
 
 

@@ -15,6 +15,7 @@ def test_without_keys_it_listens_on_loopback_only(host, tmp_path):
     result = RUNNER.invoke(app, ["serve", "--host", host, "--data-dir", str(tmp_path / "data")])
     assert result.exit_code == 2
     assert "loopback" in result.output
+    assert "temperd keys create" in " ".join(result.output.split())
     assert not (tmp_path / "data").exists()
 
 

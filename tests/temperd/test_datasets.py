@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import pickle
 import struct
 import tarfile
@@ -24,8 +25,9 @@ from torchvision import datasets, transforms
 from typer.testing import CliRunner
 
 from ingest.__main__ import main as ingest
-from ingest.datasets import find_dataset
-from jobs.datasets import DATASETS, fetched
+from ingest.datasets import available, find_dataset
+from jobs.datasets import DATASETS
+from jobs.settings import Settings
 from temperd.__main__ import app
 from temperd.datasets import fetch_dataset
 
@@ -165,7 +167,7 @@ def run_ingest(tmp_path, example, name, **options):
     data = {"format": None, "dataset": name, "resize": None, "crop": None, "interpolation": "bilinear", **options}
     (root / "spec.json").write_text(json.dumps({"data": data}))
     checkpoint = {"path": str(example / "checkpoint.pt"), "filename": "checkpoint.pt", "sha256": "", "size": 1}
-    request = {"checkpoint": checkpoint, "data": None, "datasets_dir": str(tmp_path / "kept")}
+    request = {"checkpoint": checkpoint, "data": None, "datasets": [str(tmp_path / "kept")]}
     (root / "ingest.json").write_text(json.dumps(request))
     return ingest([str(root)]), root / "input"
 
@@ -349,9 +351,24 @@ def test_what_the_disk_cannot_hold(tmp_path, imagenet, monkeypatch):
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-def test_catalog_and_ingest_see_the_same_files(tmp_path):
-    for name in ("a.npz", "b.zip", "c.tar", "d"):
-        save(tmp_path / name, b"")
-    (tmp_path / ".fetch-x").mkdir()
-    assert fetched(tmp_path) == {"a", "b"}
-    assert [find_dataset(name, tmp_path)["filename"] for name in ("a", "b")] == ["a.npz", "b.zip"]
+def test_folders_of_the_operators_come_after_what_was_fetched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEMPER_DATASETS", f"/mnt/one{os.pathsep}two{os.pathsep}")
+    folders = Settings(data_dir=Path("data")).dataset_folders
+    assert folders == [tmp_path / "data" / "datasets", Path("/mnt/one"), tmp_path / "two"]
+
+
+def test_what_lies_in_a_folder_is_there_by_name(tmp_path):
+    files = ("a.npz", "b.zip", "c.tar", "d.tar.gz", "e.parquet", "F_1.tgz")
+    for name in (*files, "notes.txt", ".hidden.zip"):
+        save(tmp_path / "one" / name, b"")
+    save(tmp_path / "two" / "photos" / "cat" / "1.png", b"x")
+    save(tmp_path / "two" / "a.zip", b"later")
+    (tmp_path / "one" / ".fetch-x").mkdir()
+    folders = [tmp_path / "none", tmp_path / "one", tmp_path / "two"]
+    assert set(available(folders)) == {"a", "b", "c", "d", "e", "F_1", "photos"}
+    assert find_dataset("a", folders)["filename"] == "a.npz"
+    photos = find_dataset("photos", folders)
+    assert (photos["path"], photos["size"]) == (str(tmp_path / "two" / "photos"), 1)
+    line = f"{hashlib.sha256(b'x').hexdigest()}  cat/1.png\n".encode()
+    assert photos["sha256"] == hashlib.sha256(line).hexdigest()

@@ -25,7 +25,7 @@ def run(tmp_path):
 
     def run(code: str, seconds: float = 100) -> Child:
         arguments = ["timeit", "-n1", "-r1", "-s", code, "pass"]
-        children.append(Child(arguments, tmp_path / "log", time.monotonic() + seconds))
+        children.append(Child(arguments, tmp_path / "log", time.monotonic() + seconds, tmp_path, rules=None))
         return children[-1]
 
     yield run

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.leases import LeaseRepository, Orders
 from jobs.repository import JobRepository, NewJob
+from jobs.tables import DEFAULT_TENANT
 from jobs.upkeep import Upkeep
 from worker.lease import LeaseKeeper
 
@@ -23,7 +24,7 @@ def leases(engine):
 @pytest.fixture
 def job(engine):
     new = NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None)
-    return JobRepository(engine).create(new).id
+    return JobRepository(engine, DEFAULT_TENANT).create(new).id
 
 
 def keeping(leases, claim, seconds, stop_child, renewed=lambda _: None):
@@ -55,7 +56,7 @@ def test_the_wish_to_cancel_kills_the_child_at_once_and_keeps_the_lease(engine, 
     claim = leases.claim("me", 30, CPU)
     killed = threading.Event()
     with keeping(leases, claim, 30, killed.set) as keeper:
-        JobRepository(engine).request_cancel(job)
+        JobRepository(engine, DEFAULT_TENANT).request_cancel(job)
         assert killed.wait(5)
     assert keeper.orders.cancel
     assert not keeper.lost

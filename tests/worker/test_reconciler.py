@@ -9,6 +9,7 @@ import pytest
 from jobs.leases import LeaseRepository
 from jobs.repository import JobRepository, NewJob
 from jobs.settings import Settings
+from jobs.tables import DEFAULT_TENANT
 from jobs.upkeep import Upkeep
 from worker.reconciler import Reconciler
 from worker.webhooks import Webhooks
@@ -40,7 +41,7 @@ def reconcilers(engine):
 
 def test_one_takes_back_and_rings(engine, reconcilers):
     first, second = reconcilers
-    jobs = JobRepository(engine)
+    jobs = JobRepository(engine, DEFAULT_TENANT)
     first.round()
     job = jobs.create(NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None)).id
     LeaseRepository(engine).claim("me", 0.05, ["cpu"])
@@ -60,9 +61,13 @@ def test_one_sends(engine):
     senders = [Webhooks(upkeep, "http://127.0.0.1:9", "whsec_" + "A" * 32, name) for name in "ab"]
     for sender, name in zip(senders, "ab", strict=True):
         sender._send = lambda message, name=name: (sent.append(name), (None, False))[1]
-    job = JobRepository(engine, webhooks=True).create(NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None)).id
+    job = (
+        JobRepository(engine, DEFAULT_TENANT, webhooks=True)
+        .create(NewJob({"data": {}}, "cpu", "aft", None, {}, 1, None, None))
+        .id
+    )
     senders[0].deliver()
-    JobRepository(engine, webhooks=True).request_cancel(job)
+    JobRepository(engine, DEFAULT_TENANT, webhooks=True).request_cancel(job)
     senders[1].deliver()
     assert sent == []
     senders[0].deliver()
