@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, update
 
 from core.models.base import ImageShape
 from core.models.classifier import Classifier
 from core.models.fmnist_cnn import FMNISTCNN
 from jobs.database import open_database
+from jobs.tables import Base
 from stack.servers import Postgres
 from temperd.schema import upgrade
 
@@ -89,3 +90,17 @@ def engine(url):
     engine = open_database(url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def pass_time(engine):
+    """Seconds go by for the database without anybody waiting: all that it wrote down lies further back."""
+
+    def pass_time(seconds):
+        with engine.begin() as connection:
+            for table in Base.metadata.sorted_tables:
+                moments = [column for column in table.columns if column.name.endswith(("_at", "_until"))]
+                if moments:
+                    connection.execute(update(table).values({column: column - seconds for column in moments}))
+
+    return pass_time

@@ -23,12 +23,12 @@ CPU = ["cpu"]
 
 
 @pytest.fixture
-def lose(leases, upkeep):
+def lose(leases, upkeep, pass_time):
     """An attempt that is silent until its lease has run out."""
 
     def lose():
-        claim = leases.claim("me", 0.01, CPU)
-        time.sleep(0.03)
+        claim = leases.claim("me", 30, CPU)
+        pass_time(31)
         return claim, upkeep.take_back()
 
     return lose
@@ -107,20 +107,20 @@ def test_a_stale_attempt_cannot_write(write, leases, submit, engine, lose):
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-def test_an_expired_lease_cannot_write_even_if_nobody_took_over(write, leases, submit):
+def test_an_expired_lease_cannot_write_even_if_nobody_took_over(write, leases, submit, pass_time):
     submit()
-    claim = leases.claim("me", 0.05, CPU)
-    time.sleep(0.1)
+    claim = leases.claim("me", 30, CPU)
+    pass_time(31)
     with pytest.raises(LeaseLostError):
         write(leases, claim)
 
 
-def test_renewing_keeps_the_job_and_tells_what_its_user_wants(repository, leases, upkeep, submit):
+def test_renewing_keeps_the_job_and_tells_what_its_user_wants(repository, leases, upkeep, submit, pass_time):
     job = submit().id
-    claim = leases.claim("me", 0.5, CPU)
+    claim = leases.claim("me", 30, CPU)
     for _ in range(4):
-        time.sleep(0.2)
-        assert leases.renew(claim, 0.5) == Orders(cancel=False, pause=False)
+        pass_time(20)
+        assert leases.renew(claim, 30) == Orders(cancel=False, pause=False)
         assert upkeep.take_back() == []
     repository.request_pause(job)
     assert leases.renew(claim, 30) == Orders(cancel=False, pause=True)
@@ -128,30 +128,32 @@ def test_renewing_keeps_the_job_and_tells_what_its_user_wants(repository, leases
     assert leases.renew(claim, 30).cancel
 
 
-def test_the_time_of_all_attempts_counts_and_that_between_them_does_not(repository, leases, submit):
-    job = submit(max_seconds=2.0).id
+def test_the_time_of_all_attempts_counts_and_that_between_them_does_not(repository, leases, submit, pass_time):
+    job = submit(max_seconds=2000).id
     for _ in range(2):
-        claim = leases.claim("me", 30, CPU)
-        time.sleep(0.7)
+        claim = leases.claim("me", 3000, CPU)
+        pass_time(700)
         assert not leases.renew(claim, 30).time_is_up
         repository.request_pause(job)
         leases.release(claim, charged=False)
-        time.sleep(0.7)
+        pass_time(700)
         repository.resume(job)
-    claim = leases.claim("me", 30, CPU)
-    time.sleep(0.7)
+    claim = leases.claim("me", 3000, CPU)
+    pass_time(700)
     assert leases.renew(claim, 30).time_is_up
     submit()
     assert not leases.renew(leases.claim("me", 30, CPU), 30).time_is_up, "without a limit there is no end"
 
 
-def test_three_attempts_without_progress_are_poison_with_the_tail_of_the_log(repository, leases, submit, lose):
+def test_three_attempts_without_progress_are_poison_with_the_tail_of_the_log(
+    repository, leases, submit, lose, pass_time
+):
     job = submit().id
     for _ in range(MAX_STALLED - 1):
         assert lose()[1] == [(job, State.QUEUED)]
-    claim = leases.claim("me", 0.1, CPU)
+    claim = leases.claim("me", 30, CPU)
     leases.add_log(claim, "".join(f"line {n}\n" for n in range(9)))
-    time.sleep(0.15)
+    pass_time(31)
     assert lose()[1] == [(job, State.FAILED)]
     ended = repository.job(job)
     assert (ended.attempt, ended.failure["code"], ended.owner) == (MAX_STALLED, "poison", None)
@@ -162,19 +164,19 @@ def test_three_attempts_without_progress_are_poison_with_the_tail_of_the_log(rep
     assert leases.claim("me", 30, CPU) is None
 
 
-def test_progress_clears_the_count_but_only_new_progress(repository, leases, upkeep, submit, lose):
+def test_progress_clears_the_count_but_only_new_progress(repository, leases, upkeep, submit, lose, pass_time):
     job = submit().id
     for epoch, step in ((1, 0), (1, 50), (2, 0)):
         for _ in range(MAX_STALLED - 1):
             lose()
-        claim = leases.claim("me", 0.3, CPU)
+        claim = leases.claim("me", 30, CPU)
         leases.add_state(claim, "training.pt", FILE, epoch=epoch, step=step)
-        time.sleep(0.35)
+        pass_time(31)
         assert upkeep.take_back() == [(job, State.QUEUED)]
     for _ in range(MAX_STALLED):
-        claim = leases.claim("me", 0.3, CPU)
+        claim = leases.claim("me", 30, CPU)
         leases.add_state(claim, "training.pt", FILE, epoch=2, step=0)  # as far as before, no further
-        time.sleep(0.35)
+        pass_time(31)
         upkeep.take_back()
     assert repository.job(job).failure["code"] == "poison"
 
@@ -231,13 +233,13 @@ def test_the_log_comes_back_in_order(repository, leases, submit):
     assert [chunk.text for chunk in repository.log(job, after=chunks[1].id)] == ["2\n"]
 
 
-def test_the_time_of_the_last_attempt_counts_too(repository, leases, submit):
+def test_the_time_of_the_last_attempt_counts_too(repository, leases, submit, pass_time):
     """A job that no room was left for goes on with what is left of its time."""
     job = submit(max_seconds=100).id
     claim = leases.claim("me", 30, ["cpu"])
-    time.sleep(0.3)
+    pass_time(20)
     leases.fail(claim, {"code": "storage_full"}, {}, keep_state=True)
-    assert repository.resume(job).used_seconds >= 0.3
+    assert repository.resume(job).used_seconds >= 20
 
 
 def test_a_process_that_stops_in_the_middle_of_a_write_keeps_nobody_waiting(postgres_url):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from sqlalchemy import text
@@ -18,11 +17,11 @@ from tests.jobs.report import FILE, REPORT
 CPU = ["cpu"]
 
 
-def test_a_duty_has_one_owner_at_a_time(upkeep):
-    assert upkeep.take_duty("reconcile", "a", 0.2)
-    assert not upkeep.take_duty("reconcile", "b", 0.2)
-    assert upkeep.take_duty("reconcile", "a", 0.2), "its owner keeps it"
-    time.sleep(0.25)
+def test_a_duty_has_one_owner_at_a_time(upkeep, pass_time):
+    assert upkeep.take_duty("reconcile", "a", 30)
+    assert not upkeep.take_duty("reconcile", "b", 30)
+    assert upkeep.take_duty("reconcile", "a", 30), "its owner keeps it"
+    pass_time(31)
     assert upkeep.take_duty("reconcile", "b", 30)
     assert not upkeep.take_duty("reconcile", "a", 30)
     assert upkeep.take_duty("another", "a", 30)
@@ -51,10 +50,10 @@ def test_a_running_lease_is_not_taken_back(repository, leases, upkeep, submit):
     assert repository.job(job).state == State.RUNNING
 
 
-def test_ten_at_once_take_a_job_back_once(repository, leases, upkeep, submit):
+def test_ten_at_once_take_a_job_back_once(repository, leases, upkeep, submit, pass_time):
     job = submit().id
-    leases.claim("me", 0.01, CPU)
-    time.sleep(0.03)
+    leases.claim("me", 30, CPU)
+    pass_time(31)
     results, threads = [], []
     for _ in range(10):
         threads.append(threading.Thread(target=lambda: results.extend(upkeep.take_back())))
@@ -67,7 +66,7 @@ def test_ten_at_once_take_a_job_back_once(repository, leases, upkeep, submit):
     assert len(lost) == 1
 
 
-def test_who_waits_and_who_is_there(leases, upkeep, submit):
+def test_who_waits_and_who_is_there(leases, upkeep, submit, pass_time):
     jobs = [submit(queue=queue).id for queue in ("cpu", "gpu", "cpu")]
     assert upkeep.waiting() == {"cpu": [jobs[0], jobs[2]], "gpu": [jobs[1]]}
     leases.claim("me", 30, CPU)
@@ -76,8 +75,8 @@ def test_who_waits_and_who_is_there(leases, upkeep, submit):
     upkeep.seen("w1", ["cpu", "gpu"])
     upkeep.seen("w1", ["cpu", "gpu"])
     assert upkeep.workers(60) == {"w1": ["cpu", "gpu"]}
-    time.sleep(0.05)
-    assert upkeep.workers(0.01) == {}
+    pass_time(70)
+    assert upkeep.workers(60) == {}
     upkeep.gone("w1")
     assert upkeep.workers(60) == {}
     upkeep.seen("r1", [])

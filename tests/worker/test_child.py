@@ -102,7 +102,7 @@ def test_a_watchdog_ends_with_its_engine(run):
     while not child.ended:
         child.next_event(1)
     assert child.returncode == 0
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while group := [pid for pid in processes() if group_of(pid) == child.pid]:
         assert time.monotonic() < deadline, group
         time.sleep(0.05)
