@@ -1,8 +1,7 @@
 """Ingest: 60,000 PNGs from a zip against a plain loop of Pillow on one core; arrays against a plain copy with hashing.
 
 Rounds of all contenders, one after the other, and the median of their ratios: a busy machine is busy for all. Each runs
-in a process of its own: ``python -m benchmarks.ingest CONTENDER FOLDER`` prints its seconds by the clock, and those of
-all processors.
+in a process of its own, ingest in the sandbox: ``python -m benchmarks.ingest CONTENDER FOLDER`` prints its seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +23,8 @@ from PIL import Image
 
 from benchmarks.models import EXAMPLE
 from ingest.data import prepare_data
+from worker.child import environment
+from worker.sandbox.rules import ingest_rules
 
 COUNT, ROUNDS = 60_000, 5
 OPTIONS = {"format": None, "resize": None, "crop": None, "interpolation": "bilinear"}
@@ -83,8 +83,7 @@ def copy(folder: Path) -> Callable[[], None]:
 
 def ingest(folder: Path, name: str) -> Callable[[], None]:
     """What a job's ingest does with its data."""
-    target = folder / "out"
-    target.mkdir(exist_ok=True)
+    target = folder / "input"
     return lambda: prepare_data({"filename": name, "sha256": "", "size": 0}, folder / name, target, OPTIONS)
 
 
@@ -97,35 +96,37 @@ CONTENDERS: dict[str, Callable[[Path], Callable[[], None]]] = {
 }
 
 
-def measure(contender: str, folder: Path) -> tuple[float, float]:
-    """Seconds by the clock, and of all processors."""
+def measure(contender: str, folder: Path) -> float:
+    """Seconds."""
     work = CONTENDERS[contender](folder)
-    began, before = time.perf_counter(), _spent()
+    began = time.perf_counter()
     work()
-    return time.perf_counter() - began, _spent() - before
+    return time.perf_counter() - began
 
 
-def _spent() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def timed(contender: str, folder: Path) -> float:
+    """In a process of its own, held in as a job's."""
+    command = [sys.executable, "-m", "benchmarks.ingest", contender, str(folder)]
+    environ = None
+    if contender.startswith("ingest"):
+        home = folder / "home"
+        rules = ingest_rules(folder, home, [folder / PNGS, folder / ARRAYS], [], 4 * 2**30)
+        command = [sys.executable, "-m", "worker.leash", str(os.getpid()), "-", rules.to_json(), *command]
+        environ = environment(home)
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ).stdout)
 
 
 def compare(title: str, contenders: list[str], folder: Path, amount: float, unit: str) -> None:
     """Median speed of each, and the first one's against the others'."""
     rounds = []
     for _ in range(ROUNDS):
-        times = {}
-        for name in contenders:
-            command = [sys.executable, "-m", "benchmarks.ingest", name, folder]
-            answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-            times[name] = (float(answer[0]), float(answer[1]))
-        rounds.append(times)
+        rounds.append({name: timed(name, folder) for name in contenders})
     print(f"\n{title}")
     for name in contenders:
-        clock, processors = (statistics.median(times[name][kind] for times in rounds) for kind in (0, 1))
-        ratio = statistics.median(times[name][0] / times[contenders[0]][0] for times in rounds)
+        clock = statistics.median(times[name] for times in rounds)
+        ratio = statistics.median(times[name] / times[contenders[0]] for times in rounds)
         against = "" if name == contenders[0] else f"; ingest is {ratio:.2f} times as fast"
-        print(f"  {name:32} {amount / clock:8,.0f} {unit}/s, {processors:5.2f} s of processors{against}", flush=True)
+        print(f"  {name:32} {amount / clock:8,.0f} {unit}/s{against}", flush=True)
 
 
 def main() -> None:
@@ -133,6 +134,11 @@ def main() -> None:
     names = list(CONTENDERS)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        for name in ("input", "home"):
+            (folder / name).mkdir()
+        for name in ("spec.json", "ingest.json"):
+            (folder / name).touch()
+        (folder / ARRAYS).touch()
         write_pngs(folder / PNGS)
         cores = len(os.sched_getaffinity(0))
         compare(f"{COUNT:,} PNGs of 28x28 in a zip, {cores} cores", names[:3], folder, COUNT, "images")
@@ -145,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    print(*measure(sys.argv[1], Path(sys.argv[2])))
+    print(measure(sys.argv[1], Path(sys.argv[2])))

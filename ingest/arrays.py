@@ -38,6 +38,14 @@ class Pixels:
         self.path, self.dtype = target / f"x_{split}.npy", np.dtype(dtype)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_descriptor": -1}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In another process: the same file."""
+        vars(self).update(state)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+
     def write(self, row: int, content: bytes | memoryview, row_bytes: int) -> None:
         """Rows from ``row`` on."""
         view, offset = memoryview(content), HEADER + row * row_bytes

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ingest import errors
-from ingest.arrays import DIGEST, MAX_CLASSES, MAX_IMAGES, Pixels, Split, check_room, digests_of
-from ingest.errors import DataFormatError, DataShapeError, IngestError, LabelsInvalidError, UploadTooLargeError
-from ingest.images import ColourFoundError, decode, is_grey
+from ingest.arrays import DIGEST, MAX_CLASSES, MAX_IMAGES, Pixels, Split, check_room
+from ingest.decoder import Decoder, Encoded, pack
+from ingest.errors import DataFormatError, IngestError, LabelsInvalidError, UploadTooLargeError
+from ingest.images import ColourFoundError, is_grey
 from ingest.splits import SPLITS
 
 _CHUNK, _CHUNK_BYTES = 128, 1 << 20
@@ -37,23 +38,23 @@ class Pass:
     """One pass over all records. ``work`` runs where the cores are; all else here."""
 
     def __init__(self, filename: str, target: Path, options: Mapping[str, Any], layout: str, *, grey: bool) -> None:
-        self.image: tuple[int, int, int] | None = None
         self._digests: dict[str, bytearray] = {}
         self._by_name = False
         self._count = 0
-        self._filename, self._target, self._options, self._layout, self._grey = filename, target, options, layout, grey
+        self._filename, self._target, self._layout = filename, target, layout
         self._pixels = {split: Pixels(target, split) for split in SPLITS}
+        self.work = Decoder(list(self._pixels.values()), options, grey=grey)
         self._labels: dict[str, array[int]] = {}
         self._numbers: dict[str, int] = {}
         self._room = 0
 
     def jobs(self, records: Iterator[Record]) -> Iterator[bytes]:
         """Records as jobs of some hundred images or a megabyte."""
-        chunk: list[tuple[int, int, str, bytes]] = []
+        chunk: list[Encoded] = []
         size = 0
         for record in records:
             if self._count == 0:
-                self._grey = self._grey and is_grey(record.content, record.name)
+                self.work.grey = self.work.grey and is_grey(record.content, record.name)
             labels = self._labels_of(record)
             chunk.append((SPLITS.index(record.split), len(labels), record.name, record.content))
             labels.append(self._number(record))
@@ -61,10 +62,10 @@ class Pass:
             size += len(record.content)
             if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
                 self._check_room(len(chunk))
-                yield _pack(chunk)
+                yield pack(chunk)
                 chunk, size = [], 0
         if chunk:
-            yield _pack(chunk)
+            yield pack(chunk)
 
     def _labels_of(self, record: Record) -> array[int]:
         labels = self._labels.get(record.split)
@@ -104,46 +105,10 @@ class Pass:
                 check_room(self._target, self._filename, _DISK_STEP)
                 self._room = _DISK_STEP
 
-    def work(self, job: bytes) -> bytes:
-        """Decode and write a job's images: a mark and the splits and digests in order, or the refusal."""
-        try:
-            return b"+" + self._decode(job)
-        except ColourFoundError:
-            return b"c"
-        except IngestError as error:
-            return b"!" + json.dumps([type(error).__name__, error.detail, error.hint]).encode()
-
-    def _decode(self, job: bytes) -> bytes:
-        answer = bytearray()
-        ready: list[bytes] = []
-        begun = (0, 0)  # split and row of the first that is ready
-        for split, row, name, content in _unpack(job):
-            pixels, shape = decode(content, name, self._options, grey=self._grey)
-            if shape != self.image:
-                self._check_shape(shape, name)
-            if ready and (split, row) != (begun[0], begun[1] + len(ready)):
-                self._write(begun, ready)
-                ready = []
-            if not ready:
-                begun = (split, row)
-            ready.append(pixels)
-            answer.append(split)
-            answer += digests_of(pixels, len(pixels))
-        self._write(begun, ready)
-        return bytes(answer)
-
-    def _check_shape(self, shape: tuple[int, int, int], name: str) -> None:
-        if self.image is None:
-            self.image = shape
-        elif shape != self.image:
-            raise DataShapeError(
-                f"{name} is {shape[2]}x{shape[1]}, others are {self.image[2]}x{self.image[1]}",
-                "set data.resize and data.crop to bring all images to one size",
-            )
-
-    def _write(self, begun: tuple[int, int], ready: list[bytes]) -> None:
-        split, row = begun
-        self._pixels[SPLITS[split]].write(row, b"".join(ready), len(ready[0]))
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """The shape (c, h, w) of all images, once one is decoded."""
+        return self.work.image
 
     @property
     def done(self) -> int:
@@ -193,22 +158,3 @@ class Pass:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _pack(chunk: list[tuple[int, int, str, bytes]]) -> bytes:
-    names = [name.encode() for _, _, name, _ in chunk]
-    head = np.array(
-        [(split, row, len(name), len(content)) for (split, row, _, content), name in zip(chunk, names, strict=True)],
-        np.int64,
-    )
-    return b"".join((len(chunk).to_bytes(8, "little"), head.tobytes(), *names, *(row[3] for row in chunk)))
-
-
-def _unpack(job: bytes) -> Iterator[tuple[int, int, str, bytes]]:
-    count = int.from_bytes(job[:8], "little")
-    head = np.frombuffer(job, np.int64, 4 * count, 8).reshape(count, 4).tolist()
-    name_at = 8 + 32 * count
-    at = name_at + sum(row[2] for row in head)
-    for split, row, name_length, length in head:
-        yield split, row, job[name_at : name_at + name_length].decode(), job[at : at + length]
-        name_at, at = name_at + name_length, at + length

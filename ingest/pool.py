@@ -1,7 +1,8 @@
 """Work shared among the cores that are there: results in the order of the jobs, bytes in and bytes out.
 
-Processes, since decoding small images is mostly Python; forked, so that they need nothing but two pipes. They end when
-this process does. Large blocks of arrays need no more than a thread.
+Processes, since decoding small images is mostly Python. In a sandbox, where nobody may fork, they are those that the
+leash started beside this one; they need nothing but two pipes, and end when this process does. Large blocks of arrays
+need no more than a thread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import TypeVar, cast
 
 Work = Callable[[bytes], bytes]
 T = TypeVar("T")
+# descriptors of processes that wait to help (ingest.helper): where jobs go and results come from, "5,6;7,8"
+SPARES = "TEMPER_INGEST_SPARES"
 _ALONE = 0.2  # seconds of work before it is worth starting anything
 _AHEAD = 3  # jobs that wait for each process; their results, of kilobytes, must fit into a pipe
 _MOST = 8
@@ -41,14 +44,22 @@ def ordered(work: Work, jobs: Iterable[bytes], cores: int | None = None) -> Iter
         return
     helpers: list[_Helper] = []
     try:
-        # a sandbox may allow no processes: then all is done here
-        with contextlib.suppress(PermissionError):
-            for _ in range(cores):
-                helpers.append(_Helper(work, helpers))
+        _gather(helpers, work, cores)
         yield from _shared(helpers, todo) if helpers else map(work, todo)
     finally:
         for helper in helpers:
             helper.end()
+
+
+def _gather(helpers: list[_Helper], work: Work, count: int) -> None:
+    """Those that were started for this process, once; else forked ones, where a sandbox allows any."""
+    for ends in filter(None, os.environ.pop(SPARES, "").split(";")):
+        ask, answer = map(int, ends.split(","))
+        helpers.append(_Helper(Connection(ask, readable=False), Connection(answer, writable=False)))
+        helpers[-1].teach(work)
+    with contextlib.suppress(PermissionError):
+        while len(helpers) < count:
+            helpers.append(_forked(work, helpers))
 
 
 def _shared(helpers: list[_Helper], jobs: Iterator[bytes]) -> Iterator[bytes]:
@@ -73,21 +84,25 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 class _Helper:
-    def __init__(self, work: Work, others: list[_Helper]) -> None:
-        context = get_context("fork")
-        theirs_in, self._ask = context.Pipe(duplex=False)
-        self._answer, theirs_out = context.Pipe(duplex=False)
-        ours = [end for helper in (*others, self) for end in (helper._ask, helper._answer)]
-        self._process: BaseProcess = context.Process(
-            target=_serve, args=(work, theirs_in, theirs_out, ours), daemon=True
-        )
-        self._process.start()
-        theirs_in.close()
-        theirs_out.close()
+    """A process at the other end of two pipes."""
+
+    def __init__(self, ask: Connection, answer: Connection, process: BaseProcess | None = None) -> None:
+        self._ask, self._answer, self._process = ask, answer, process
+
+    @property
+    def ends(self) -> tuple[Connection, Connection]:
+        """Of the pipes, on this side."""
+        return self._ask, self._answer
+
+    def teach(self, work: Work) -> None:
+        self._tell(lambda: self._ask.send(work))
 
     def ask(self, job: bytes) -> None:
+        self._tell(lambda: self._ask.send_bytes(job))
+
+    def _tell(self, send: Callable[[], None]) -> None:
         try:
-            self._ask.send_bytes(job)
+            send()
         except BrokenPipeError as error:
             raise WorkerDiedError from error
 
@@ -98,14 +113,36 @@ class _Helper:
             raise WorkerDiedError from error
 
     def end(self) -> None:
+        """Returns when it has ended, and let go of all files."""
         self._ask.close()
+        with contextlib.suppress(EOFError):
+            while True:
+                self._answer.recv_bytes()
         self._answer.close()
-        self._process.join()
+        if self._process:
+            self._process.join()
 
 
-def _serve(work: Work, jobs: Connection, results: Connection, others: list[Connection]) -> None:
+def _forked(work: Work, others: list[_Helper]) -> _Helper:
+    context = get_context("fork")
+    jobs, ask = context.Pipe(duplex=False)
+    answer, results = context.Pipe(duplex=False)
+    ours = [ask, answer, *(end for helper in others for end in helper.ends)]
+    process = context.Process(target=_begin, args=(work, jobs, results, ours), daemon=True)
+    process.start()
+    jobs.close()
+    results.close()
+    return _Helper(ask, answer, process)
+
+
+def _begin(work: Work, jobs: Connection, results: Connection, others: list[Connection]) -> None:
     for end in others:  # or no pipe would ever be seen to close
         end.close()
+    serve(work, jobs, results)
+
+
+def serve(work: Work, jobs: Connection, results: Connection) -> None:
+    """Do jobs until there are no more."""
     try:
         while True:
             results.send_bytes(work(jobs.recv_bytes()))

@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
+from worker import spares
 from worker.sandbox.confine import confine
 from worker.sandbox.errors import SandboxError
 from worker.sandbox.rules import Rules
@@ -22,6 +23,7 @@ from worker.watchdog import watch
 
 _PR_SET_PDEATHSIG = 1
 _NICE = 10
+_MOST_SPARES = 8
 
 
 def die_with_parent(parent: int) -> None:
@@ -42,11 +44,18 @@ def main(arguments: list[str]) -> None:
     with contextlib.suppress(OSError):  # where the kernel shares the cores by session, and only then by process
         Path("/proc/self/autogroup").write_text(str(_NICE))
     if rules != "-":
-        try:
-            confine(Rules.from_json(rules))
-        except SandboxError as error:
-            sys.exit(str(error))
+        _hold_in(Rules.from_json(rules))
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+def _hold_in(rules: Rules) -> None:
+    cores, itself = len(os.sched_getaffinity(0)), os.getpid()
+    try:
+        if rules.kind == "ingest" and cores > 1:
+            spares.start(min(_MOST_SPARES, cores), lambda: die_with_parent(itself), lambda: confine(rules))
+        confine(rules)
+    except SandboxError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -193,6 +193,11 @@ def ended_alone(way: Callable[[], object]) -> str:
     return found or "possible"
 
 
-if __name__ == "__main__":
+def ends() -> str:
+    """How each way ended, as JSON."""
     end = ended_alone if PLACES["free"] else ended
-    sys.stdout.write(json.dumps({name: end(way) for group in PLACES["groups"] for name, way in GROUPS[group].items()}))
+    return json.dumps({name: end(way) for group in PLACES["groups"] for name, way in GROUPS[group].items()})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(ends())

@@ -125,6 +125,29 @@ def test_no_way_out(kind, places):
     assert out <= {name for name, abi in OPEN_BEFORE.items() if kind == "ranks" and version() < abi}
 
 
+BESIDE = """
+import os, sys
+from ingest import pool
+pool._ALONE = 0
+told = b"setattr(__import__('sys'), 'argv', ['', %r])" % sys.argv[1]
+done = b"__import__('tests.worker.escapes').worker.escapes.ends().encode()"
+jobs = iter([b"b''", b"(%b, %b)[1]" % (told, done)])  # the first one is done here
+sys.stdout.write(b"".join(pool.ordered(eval, jobs, 2)).decode())
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core needs no help")
+def test_no_way_out_for_who_helps_ingest(places):
+    """A process of its own, which waits outside until it is told something."""
+    rules = rules_of("ingest", places)
+    arguments = json.dumps({**places, "groups": GROUPS["ingest"], "free": False})
+    done = run(rules, "-c", BESIDE, arguments, home=Path(places["home"]))
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout)
+    assert len(ends) == len(tried(rules, places, GROUPS["ingest"]))
+    assert [name for name, end in ends.items() if end not in REFUSED] == []
+
+
 def may_everything():
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return bool(int(status["CapEff"], 16) & CAP_SYS_ADMIN)
