@@ -101,4 +101,4 @@ def test_a_job_on_two_devices_survives_the_death_of_one(team, client, example, d
 
 def ranks_of(worker):
     """Ids of the processes that train."""
-    return [pid for pid in descendants(worker.pid) if "core" in command_of(pid) and "rank" in command_of(pid)]
+    return [pid for pid in descendants(worker.pid) if "-m core rank " in command_of(pid)]
