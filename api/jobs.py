@@ -77,16 +77,22 @@ def list_jobs(
     return {"items": items, "next": views.encode_cursor(found[limit - 1]) if more else None}
 
 
-@router.get("/{job_id}", summary="One job", dependencies=[READ])
-async def get_job(job_id: str, jobs: Jobs, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JobDetail:
+@router.get("/{job_id}", summary="One job", dependencies=[READ], response_model=JobDetail)
+async def get_job(job_id: str, jobs: Jobs, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> JSONResponse:
     """With `wait`, answers when the state, phase or epoch changes, or after so many seconds."""
+    if wait:
+        await _change(job_id, jobs, wait)
+    # in one thread at once, and as it is: this is what everybody polls
+    return JSONResponse(await run_in_threadpool(lambda: _detail(jobs.job(job_id), jobs)))
+
+
+async def _change(job_id: str, jobs: JobRepository, seconds: float) -> None:
     job = await run_in_threadpool(jobs.job, job_id)
     seen = _moment(job)
-    deadline = asyncio.get_running_loop().time() + wait
+    deadline = asyncio.get_running_loop().time() + seconds
     while job.state not in FINAL and _moment(job) == seen and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(_POLL_SECONDS)
         job = await run_in_threadpool(jobs.job, job_id)
-    return await run_in_threadpool(_detail, job, jobs)
 
 
 def _moment(job: Job) -> tuple[Any, ...]:
