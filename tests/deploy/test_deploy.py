@@ -182,7 +182,7 @@ def test_what_they_wait_for_is_there_and_can_be_waited_for():
             assert how == {"condition": "service_completed_successfully" if once else "service_healthy"}
             assert "profiles" not in SERVICES[other]
         for volume in service.get("volumes", ()):
-            assert volume.partition(":")[0] in COMPOSE["volumes"]
+            assert re.sub(r"^\$\{\w+:-(\w+)\}", r"\1", volume).partition(":")[0] in COMPOSE["volumes"]
         assert set(service["networks"]) <= set(COMPOSE["networks"])
     assert COMPOSE["networks"]["inside"]["internal"] is True
     for name in ("postgres", "redis", "s3", "migrate"):
