@@ -27,6 +27,7 @@ class Caller:
     key_id: str | None
     scopes: frozenset[Scope]
     limits: Limits = field(default_factory=Limits)
+    session: str | None = None  # of a browser, as ``jobs.keys.Known`` has it
 
 
 async def caller(request: Request) -> Caller:
@@ -75,15 +76,15 @@ class Stay:
     """For answers that take long: whether the caller may still see them."""
 
     def __init__(self, asking: Asking, services: Provided) -> None:
-        self._key_id, self._keys = asking.key_id, services.keys
+        self._key_id, self._session, self._keys = asking.key_id, asking.session, services.keys
         self._looked = time.monotonic()
 
     async def is_over(self) -> bool:
-        """Whether the key was revoked or has expired; looks now and then only."""
+        """Whether the key was revoked or has expired, or the browser logged out; looks now and then only."""
         if self._keys is None or self._key_id is None or time.monotonic() - self._looked < _LOOK_SECONDS:
             return False
         self._looked = time.monotonic()
-        return not await run_in_threadpool(self._keys.is_live, self._key_id)
+        return not await run_in_threadpool(self._keys.is_live, self._key_id, self._session)
 
 
 Staying = Annotated[Stay, Depends()]

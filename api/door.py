@@ -57,7 +57,7 @@ class Door:
             await problem_of(RateLimitedError(taken.wait))(scope, receive, counted)
             return
         self._credentials.note(known)
-        caller = Caller(known.tenant_id, known.key_id, known.scopes, limits)
+        caller = Caller(known.tenant_id, known.key_id, known.scopes, limits, known.session)
         await self._pass(caller, scope, receive, counted)
 
     async def _pass(self, caller: Caller | None, scope: Scope, receive: Receive, send: Send) -> None:

@@ -27,12 +27,16 @@ _USED_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Known:
-    """Whom a key or a session stands for; ``limits`` are the tenant's own, None where the settings' hold."""
+    """Whom a key or a session stands for.
+
+    ``limits`` are the tenant's own, None where the settings' hold; ``session`` is the SHA-256 of a browser's.
+    """
 
     key_id: str
     tenant_id: str
     scopes: frozenset[Scope]
     limits: Limits
+    session: str | None = None
 
 
 class KeyRepository(Sessions):
@@ -59,12 +63,16 @@ class KeyRepository(Sessions):
         )
         with self._read() as session:
             row = session.execute(query).first()
-            return None if row is None else _known(*row)
+            return None if row is None else _known(*row, digest)
 
-    def is_live(self, key_id: str) -> bool:
-        """Whether the key is still valid: for answers that take long."""
+    def is_live(self, key_id: str, browser: str | None = None) -> bool:
+        """Whether the key is still valid, and that session of it if one is named: for answers that take long."""
+        query = select(ApiKey.id).where(ApiKey.id == key_id, _live())
+        if browser is not None:
+            goes_on = and_(BrowserSession.sha256 == browser, BrowserSession.expires_at > now())
+            query = query.join(BrowserSession, BrowserSession.key_id == ApiKey.id).where(goes_on)
         with self._read() as session:
-            return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, _live())) is not None
+            return session.scalar(query) is not None
 
     def used(self, key_id: str) -> None:
         """Remember that the key was used, at most once a minute."""
@@ -147,9 +155,9 @@ def _live() -> ColumnElement[bool]:
     return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()))
 
 
-def _known(key: ApiKey, tenant: Tenant) -> Known:
+def _known(key: ApiKey, tenant: Tenant, browser: str | None = None) -> Known:
     scopes = frozenset(Scope(scope) for scope in key.scopes.split(","))
-    return Known(key.id, tenant.id, scopes, Limits().of(tenant))
+    return Known(key.id, tenant.id, scopes, Limits().of(tenant), browser)
 
 
 def _tenant(session: Session, name: str) -> Tenant:

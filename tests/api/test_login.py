@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 
@@ -31,6 +33,22 @@ def test_log_in_look_and_log_out(browser, keys, ours, how):
     assert not browser.cookies
     browser.cookies.update(stolen)
     assert error(browser.get("/jobs"), 401)["code"] == "not_authenticated"
+
+
+def test_streams_end_with_the_session(browser, keys, ours):
+    _, token = keys.create("ours", "browser", {Scope.READ, Scope.WRITE})
+    browser.post("/login", json={"key": token})
+    headers = {**browser.headers, "Accept": "text/event-stream"}
+    with (
+        httpx.Client(base_url=browser.base_url, cookies=dict(browser.cookies), timeout=60) as page,
+        page.stream("GET", f"/jobs/{ours.paused}/events", headers=headers) as stream,
+    ):
+        chunks = stream.iter_raw()
+        next(chunks)
+        assert browser.post("/logout").status_code == 204
+        deadline = time.monotonic() + 60
+        for _ in chunks:
+            assert time.monotonic() < deadline, "it goes on"
 
 
 def test_the_session_ends_with_its_key(browser, keys):

@@ -67,7 +67,11 @@ def test_a_session_lives_as_long_as_its_key_and_no_longer_than_its_user_wants(ke
     assert keys.find_session(first).key_id == key_id
     with engine.connect() as connection:
         assert first not in repr(connection.execute(select(BrowserSession.__table__)).all())
+    browser = keys.find_session(first).session
+    assert keys.is_live(key_id, browser)
     keys.log_out(first)
+    assert not keys.is_live(key_id, browser)
+    assert keys.is_live(key_id)
     assert keys.find_session(first) is None
     assert keys.find_session(second) is not None
     keys.revoke(key_id)
