@@ -38,13 +38,12 @@ def test_log_in_look_and_log_out(browser, keys, ours, how):
 def test_streams_end_with_the_session(browser, keys, ours):
     _, token = keys.create("ours", "browser", {Scope.READ, Scope.WRITE})
     browser.post("/login", json={"key": token})
-    headers = {**browser.headers, "Accept": "text/event-stream"}
     with (
         httpx.Client(base_url=browser.base_url, cookies=dict(browser.cookies), timeout=60) as page,
-        page.stream("GET", f"/jobs/{ours.paused}/events", headers=headers) as stream,
+        page.stream("GET", f"/jobs/{ours.paused}/events", headers={"Accept": "text/event-stream"}) as stream,
     ):
         chunks = stream.iter_raw()
-        next(chunks)
+        assert next(chunks).startswith(b"event: state")
         assert browser.post("/logout").status_code == 204
         deadline = time.monotonic() + 60
         for _ in chunks:
