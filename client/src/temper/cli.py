@@ -1,0 +1,336 @@
+"""The command ``temper``: submits models to a Temper service, watches them being hardened, fetches results."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec
+
+import typer
+from rich.console import Console
+
+from temper import exits, tables
+from temper.blocking import Client, Job
+from temper.certificate import CertificateError, key_id, read, summary
+from temper.certificate import verify as check
+from temper.core import CATALOG, DEFAULT_URL
+from temper.display import Display, Live, Plain
+from temper.errors import RefusedError, TemperError
+from temper.exits import Exit
+from temper.spec import assignment, build, put
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help=f"{__doc__} The key comes from TEMPER_API_KEY.",
+    epilog=exits.HELP,
+)  # fmt: skip
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id.")]
+Url = Annotated[str, typer.Option(envvar="TEMPER_URL", help="Where the service is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, for scripts; of events, one object a line.")]
+Robust = Annotated[bool, typer.Option("--require-robust", help='Exit status 6 unless the verdict is "robust".')]
+
+
+def command(name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A command whose errors are one sentence and a status."""
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except (TemperError, OSError) as error:
+                _complain(error, as_json=bool(kwargs.get("as_json")))
+                raise typer.Exit(exits.of_error(error)) from error
+            except KeyboardInterrupt as error:
+                typer.echo("interrupted; what was submitted goes on, and what was sent is not sent again", err=True)
+                raise typer.Exit(Exit.INTERRUPTED) from error
+
+        return app.command(name)(call)
+
+    return register
+
+
+@command()
+def submit(
+    checkpoint: Annotated[Path | None, typer.Argument(help="The trained weights: safetensors, .pt or .pth.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Images and labels: npz, zip, tar or Parquet.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="In place of --data: one that the server has.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="See: temper catalog architectures.")] = None,
+    defense: Annotated[str | None, typer.Option(help="See: temper catalog defenses.")] = None,
+    eps: Annotated[str | None, typer.Option(help='The strength of attacks: "8/255", or a number.')] = None,
+    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="How long to train.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the job.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PLACE=VALUE", help="Anything else of the spec: training.batch_size=64."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait for its end, and show how it goes.")] = False,
+    require_robust: Robust = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Send a checkpoint and data, and have the model hardened."""
+    fields = {"architecture": architecture, "defense": defense, "eps": eps, "norm": norm, "epochs": epochs}
+    spec = build(None, **fields, name=name)
+    if dataset is not None:
+        put(spec, "data.dataset", dataset)
+    try:
+        for setting in settings or []:
+            put(spec, *assignment(setting))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    with _client(url, as_json=as_json) as client:
+        job = client.submit(checkpoint, data=data, spec=spec)
+        if as_json:
+            _print_json(job.info)
+        elif watch:
+            typer.echo(job.id)
+        else:
+            typer.echo(f"{job.id} is {job.state}; temper watch {job.id} shows how it goes")
+        if watch or require_robust:
+            _watch(job, require_robust=require_robust, as_json=as_json)
+
+
+@command()
+def watch(job_id: JobId, require_robust: Robust = False, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show how a job goes until it ends; the exit status says how."""
+    with _client(url, as_json=as_json) as client:
+        _watch(client.job(job_id), require_robust=require_robust, as_json=as_json)
+
+
+@command()
+def report(job_id: JobId, require_robust: Robust = False, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """How robust the model was and is, and whether that is real."""
+    with _client(url, as_json=as_json) as client:
+        found = client.job(job_id).report()
+        if as_json:
+            _print_json(found)
+        else:
+            _print(tables.of_report(found))
+        _judge(found, require_robust=require_robust)
+
+
+@command()
+def download(
+    job_id: JobId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file or folder; ID-NAME here if left out.")
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option(help="In place of the checkpoint; temper artifacts lists them.")
+    ] = None,
+    file_format: Annotated[
+        Literal["safetensors", "pt"] | None, typer.Option("--format", help="Else as the checkpoint came in.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another file.")] = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the hardened checkpoint, or another file that a job made; goes on where it was broken off."""
+    with _client(url, as_json=as_json) as client:
+        path = client.job(job_id).download(output, artifact=artifact, format=file_format, overwrite=force)
+    if as_json:
+        _print_json({"path": str(path), "size": path.stat().st_size})
+    else:
+        typer.echo(path)
+
+
+@command()
+def artifacts(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the files that a job made."""
+    with _client(url, as_json=as_json) as client:
+        found = client.job(job_id).artifacts()
+    if as_json:
+        _print_json(found)
+    else:
+        for item in found:
+            typer.echo(f"{item['size']:>12,}  {item['sha256']}  {item['name']}")
+
+
+@command()
+def cancel(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Cancel a job."""
+    _ask(job_id, url, Job.cancel, "is being stopped", as_json=as_json)
+
+
+@command()
+def pause(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Pause a running job; what it reached is saved."""
+    _ask(job_id, url, Job.pause, "saves what it reached", as_json=as_json)
+
+
+@command()
+def resume(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Go on with a paused job."""
+    _ask(job_id, url, Job.resume, "goes on", as_json=as_json)
+
+
+@command()
+def logs(
+    job_id: JobId,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only so many lines.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Also what comes, until the job ends.")] = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """The training log."""
+    with _client(url, as_json=as_json) as client:
+        for line in client.job(job_id).log_lines(tail=tail, follow=follow):
+            if as_json:
+                _print_json({"line": line}, indent=None)
+            else:
+                typer.echo(line)
+
+
+@command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    defense: Annotated[str | None, typer.Option(help="Only those with this defense.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with _client(url, as_json=as_json) as client:
+        found = [job.info for job in itertools.islice(client.jobs(state=state, defense=defense), limit)]
+    if as_json:
+        _print_json(found)
+    else:
+        _print(tables.of_jobs(found))
+
+
+@command()
+def catalog(
+    kind: Annotated[str | None, typer.Argument(help=f"One of: {', '.join(CATALOG)}.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One entry, with its fields.")] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """What can be asked for."""
+    if kind is not None and kind not in CATALOG:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(CATALOG)}", param_hint="KIND")
+    with _client(url, as_json=as_json) as client:
+        found = {kind: client.catalog(kind) for kind in ([kind] if kind else CATALOG)}
+    if kind is not None and name is not None:
+        entry = next((item for item in found[kind] if item["name"] == name), None)
+        if entry is None:
+            raise typer.BadParameter(f"there is no {name!r}; temper catalog {kind} lists all", param_hint="NAME")
+        _print_json(entry) if as_json else _print(tables.of_entry(entry))
+    elif as_json:
+        _print_json(found)
+    else:
+        for each, items in found.items():
+            _print(tables.of_catalog(each, items))
+
+
+@command()
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="certificate.json of a job.")],
+    weights: Annotated[Path, typer.Argument(help="The checkpoint that it is to be about.")],
+    data: Annotated[Path | None, typer.Option(help="The data that was sent, to be checked too.")] = None,
+    uploaded: Annotated[Path | None, typer.Option(help="The checkpoint that was sent, to be checked too.")] = None,
+    keys: Annotated[
+        list[Path] | None, typer.Option("--key", help="A public key in PEM that you trust; else the service is asked.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Check a certificate's signature, and that it is about these files; exit status 7 if anything was changed."""
+    if keys:
+        trusted = [key.read_text() for key in keys]
+    else:
+        with _client(url, as_json=as_json) as client:
+            trusted = [key["public_key"] for key in client.signing_keys() if key["revoked_at"] is None]
+    try:
+        found = check(certificate, weights, trusted, data=data, uploaded=uploaded)
+    except CertificateError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from error
+    holds = all(finding.ok for finding in found)
+    said = read(certificate.read_bytes(), {key_id(pem): pem for pem in trusted})[0] if holds else None
+    if as_json:
+        findings = [{"ok": finding.ok, "sentence": finding.sentence} for finding in found]
+        _print_json({"holds": holds, "findings": findings, "statement": said})
+    else:
+        for finding in found:
+            typer.echo(f"{'ok' if finding.ok else 'WRONG'}: {finding.sentence}")
+        for line in summary(said) if said else []:
+            typer.echo(line)
+    if not holds:
+        raise typer.Exit(Exit.DAMAGED)
+
+
+def _watch(job: Job, *, require_robust: bool, as_json: bool) -> None:
+    """Until its end. Raises: typer.Exit with a status that says how it ended."""
+    if as_json:
+        for event in job.events():
+            _print_json({"id": event.id, "type": event.type, "at": event.at, "data": event.data}, indent=None)
+        job.refresh()
+    else:
+        job.wait()
+    if job.state != "succeeded":
+        raise typer.Exit(exits.OF_STATE[job.state])
+    found = job.report()
+    if not as_json:
+        _print(tables.of_report(found))
+    _judge(found, require_robust=require_robust)
+
+
+def _judge(report: dict[str, Any], *, require_robust: bool) -> None:
+    if require_robust and report["verdict"]["kind"] != "robust":
+        raise typer.Exit(Exit.NOT_ROBUST)
+
+
+def _ask(job_id: str, url: str, what: Callable[[Job], None], meanwhile: str, *, as_json: bool) -> None:
+    with _client(url, as_json=as_json) as client:
+        job = client.job(job_id)
+        before = job.state
+        what(job)
+    if as_json:
+        _print_json(job.info)
+    else:
+        typer.echo(f"{job.id} {meanwhile}" if job.state == before else f"{job.id} is {job.state}")
+
+
+@contextmanager
+def _client(url: str, *, as_json: bool) -> Iterator[Client]:
+    """Shows how far things are: on the terminal if there is one, else in lines; nothing beside JSON."""
+    display = Display()
+    if not as_json:
+        console = Console(highlight=False)
+        display = Live(console) if console.is_terminal else Plain(lambda line: typer.echo(line))
+    with Client(url, progress=display) as client:
+        yield client
+
+
+def _complain(error: TemperError | OSError, *, as_json: bool) -> None:
+    if as_json:
+        told = error.as_json() if isinstance(error, TemperError) else {"error": "file", "detail": str(error)}
+        typer.echo(json.dumps(told), err=True)
+        return
+    if isinstance(error, RefusedError) and error.errors:
+        for row in error.errors:
+            typer.echo(f"temper: {row['field']}: {row['message']}", err=True)
+    elif isinstance(error, OSError) and error.filename is not None:
+        typer.echo(f"temper: {error.filename}: {error.strerror}", err=True)
+    else:
+        typer.echo(f"temper: {error}", err=True)
+    if isinstance(error, RefusedError) and error.status >= 500 and error.request_id:
+        typer.echo(f"temper: for its operator: {error.request_id}", err=True)
+
+
+def _print(what: Any) -> None:
+    console = Console(highlight=False)
+    console.print(what, width=tables.width_of(console))
+
+
+def _print_json(value: Any, indent: int | None = 2) -> None:
+    typer.echo(json.dumps(value, indent=indent))
+    sys.stdout.flush()  # who reads it live reads it at once

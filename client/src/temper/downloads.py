@@ -1,0 +1,85 @@
+"""Files from the server: in ranges, resumed where they were broken off, in place only once their digest is right."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from temper.errors import DamagedError, ExistsError, NoConnectionError, TemperError
+from temper.files import Report, hash_file
+from temper.http import Http
+
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
+_AS_IT_IS = {"Accept-Encoding": "identity"}  # the digest is that of the plain file
+
+
+async def fetch_file(
+    http: Http,
+    address: str,
+    target: Path,
+    *,
+    params: dict[str, str],
+    overwrite: bool,
+    begin: Callable[[int], Report],
+) -> None:
+    """Save what is at ``address`` as ``target``; meanwhile it is a hidden file beside it, named after its digest.
+
+    ``begin`` is told the size. Raises: ExistsError if another file is there and may not be replaced; DamagedError;
+    NoConnectionError, RefusedError, OSError.
+    """
+    head = await http.call("HEAD", address, params=params, headers=_AS_IT_IS)
+    sha256, size = _sha256(head), int(head.headers["content-length"])
+    if target.exists():
+        if (await http.wire.apart(hash_file, target)).digest() == sha256:
+            return
+        if not overwrite:
+            raise ExistsError(f"{target} is there already, and is another file")
+    part = target.with_name(f".{target.name}.{sha256.hex()[:16]}.part")
+    part.touch()
+    await _complete(http, address, part, params, head, begin(size))
+    if (await http.wire.apart(hash_file, part)).digest() != sha256:
+        part.unlink()
+        raise DamagedError(f"{target.name} did not arrive as it was sent: its SHA-256 is not {sha256.hex()}")
+    part.replace(target)
+
+
+async def _complete(
+    http: Http, address: str, part: Path, params: dict[str, str], head: httpx.Response, report: Report
+) -> None:
+    """Until the file has all bytes."""
+    size, patience = int(head.headers["content-length"]), http.patience()
+    while (done := part.stat().st_size) < size:
+        report(done)
+        headers = {**_AS_IT_IS, "Range": f"bytes={done}-", "If-Range": head.headers["etag"]}
+        try:
+            async with http.stream("GET", address, params=params, headers=headers) as response:
+                if _start(response) != done:
+                    raise DamagedError(f"{address} is no longer the file that it was: ask again")
+                with part.open("ab") as file:
+                    async for chunk in http.wire.chunks(response):
+                        file.write(chunk)
+                        report(file.tell())
+                        patience.renew()
+            if part.stat().st_size == done:
+                raise NoConnectionError(f"{address} ended early")
+        except TemperError as error:
+            await patience(error)
+    report(size)
+
+
+def _start(response: httpx.Response) -> int:
+    if response.status_code != httpx.codes.PARTIAL_CONTENT:
+        return 0
+    match = re.match(r"bytes (\d+)-", response.headers.get("content-range", ""))
+    return int(match[1]) if match else -1
+
+
+def _sha256(head: httpx.Response) -> bytes:
+    match = _DIGEST.search(head.headers.get("repr-digest", ""))
+    if match is None:
+        raise DamagedError(f"{head.url} has no SHA-256 in Repr-Digest to verify it by")
+    return base64.b64decode(match[1])

@@ -1,0 +1,94 @@
+"""Answers of the service as people read them in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from temper.course import duration, percent
+
+
+def of_jobs(jobs: Sequence[dict[str, Any]]) -> RenderableType:
+    """Jobs, one a line."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True)  # whole, to be copied
+    for title in ("name", "defense", "state", "progress", "created"):
+        table.add_column(title)
+    for job in jobs:
+        state = f"running: {job['phase']}" if job["phase"] else job["state"]
+        fraction = percent(job["progress"]["fraction"]) if "fraction" in job["progress"] else ""
+        created = (job["created_at"] or "")[:19].replace("T", " ")
+        table.add_row(*map(Text, (job["id"], job["name"] or "", job["defense"], state, fraction, created)))
+    return table
+
+
+def of_report(report: dict[str, Any]) -> RenderableType:
+    """The verdict in words, then before and after, then what it cost."""
+    return Group(*_report(report))
+
+
+def _report(report: dict[str, Any]) -> Iterator[RenderableType]:
+    yield Text(f"verdict: {report['verdict']['kind']}", style="bold")
+    for reason in report["verdict"]["reasons"]:
+        yield Text(f"- {reason}")
+    before, after = report["before"], report["after"] or {}
+    threat = report["threat"]
+    title = (
+        f"{report['images']['count']} test images, {threat['norm']} eps {threat['eps']:.4g}, suite {report['suite']}"
+    )
+    table = Table("accuracy", "before", *(["after"] if after else []), title=title)
+    rows = [("clean", before["clean"], after.get("clean"))]
+    for was, now in zip(before["attacks"], after.get("attacks", before["attacks"]), strict=True):
+        rows.append((f"under {was['name']}", was, now))
+    rows.append(("robust", before["robust"], after.get("robust")))
+    for name, was, now in rows:
+        table.add_row(Text(name), _share(was), *([_share(now)] if now and after else []))
+    yield table
+    if report["change"]:
+        for kind in ("clean", "robust"):
+            change = report["change"][kind]
+            yield Text(f"{kind}: {100 * change['delta']:+.1f} points (p = {change['p_value']:.1e})")
+    for sign in report["diagnostics"]:
+        yield Text(f"{sign['side']}: {sign['code']}: {sign['sentence']}")
+    for note in report["notes"]:
+        yield Text(f"note: {note}")
+    cost = report["cost"]
+    yield Text(f"cost: {cost['total_fb']:,} forward and backward passes in {duration(cost['total_seconds'])}")
+
+
+def _share(count: dict[str, Any]) -> Text:
+    low, high = count["ci95"]
+    return Text(f"{percent(count['accuracy'])} [{percent(low)}, {percent(high)}]")
+
+
+def of_catalog(kind: str, items: Sequence[dict[str, Any]]) -> RenderableType:
+    """Names, and what they stand for."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(kind, no_wrap=True)
+    table.add_column()
+    for item in items:
+        table.add_row(Text(item["name"]), Text(str(item.get("title") or "")))
+    return table
+
+
+def of_entry(item: dict[str, Any]) -> RenderableType:
+    """One of them, with its fields."""
+    head = [Text(f"{item['name']}: {item.get('title') or ''}", style="bold")]
+    if item.get("paper"):
+        head.append(Text(str(item["paper"])))
+    fields = item.get("schema", {}).get("properties", {})
+    table = Table("field", "default", "", box=None, pad_edge=False)
+    for name, field in fields.items():
+        if name != "name":
+            default = item.get("defaults", {}).get(name, field.get("default"))
+            table.add_row(Text(name), Text("" if default is None else str(default)), Text(field.get("description", "")))
+    return Group(*head, *([table] if fields else []))
+
+
+def width_of(console: Console) -> int:
+    """Where no terminal says how wide it is, lines are not broken."""
+    return console.width if console.is_terminal else 1000
