@@ -286,6 +286,17 @@ class Identity(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
 
 
+class SigningKeyRow(Base):
+    """A public key with which certificates were signed; ``revoked_at``: since when nothing of it is believed."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # SHA-256 of the key
+    public_key: Mapped[str]  # PEM
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
 class Duty(Base):
     """Something that one process at a time does for all, for as long as its lease runs."""
 

@@ -20,6 +20,7 @@ from jobs.errors import (
 )
 from jobs.leases import Claim, LeaseRepository
 from jobs.settings import Settings
+from jobs.signing import Signer, SigningKeyRepository
 from jobs.storage import Storage, Stored
 from worker import oom
 from worker.child import Child
@@ -85,9 +86,12 @@ class Attempt:
         storage: Storage,
         settings: Settings,
         stopping: Flag,
+        signer: Signer,
+        signing_keys: SigningKeyRepository,
     ) -> None:
         self._claim, self._workdir = claim, workdir
         self._leases, self._settings, self._stopping = leases, settings, stopping
+        self._signer, self._signing_keys = signer, signing_keys
         self._progress: dict[str, Any] = {}
         self._progress_written = 0.0
         self._phase = ""
@@ -165,6 +169,7 @@ class Attempt:
         report = self._files.report()
         progress = {**self._progress, "fraction": 1.0, "eta_seconds": 0.0}
         outputs = self._files.store_outputs(self._outputs)
+        outputs |= self._files.store_certificate(report, job.spec, outputs, self._signer, self._signing_keys)
         self._end(lambda: self._leases.succeed(self._claim, report, outputs, progress))
 
     def _persist(self, write: Callable[[], T]) -> T:

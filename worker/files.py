@@ -14,8 +14,10 @@ from typing import Any
 from jobs.errors import StorageCorruptError, StorageError
 from jobs.leases import Claim, LeaseRepository
 from jobs.settings import Settings
+from jobs.signing import Signer, SigningKeyRepository
 from jobs.storage import Storage, Stored
 from jobs.tables import Job
+from worker import certificate
 from worker.persistence import T, aside, persist, transfer
 from worker.sandbox.rules import Rules, engine_rules, ingest_rules
 
@@ -46,6 +48,7 @@ class AttemptFiles:
         self._leases, self._storage, self._settings = leases, storage, settings
         self._heed = heed
         self.damaged: list[str] = []  # states that could not be used
+        self._inputs: dict[str, dict[str, Any] | None] = {}
         self._numbers = itertools.count(1)
 
     def prepare(self) -> Job:
@@ -54,11 +57,12 @@ class AttemptFiles:
             (self._folder / name).mkdir()
         job = self._persist(lambda: self._leases.job(self._claim))
         (self._folder / "spec.json").write_text(json.dumps(job.spec))
-        request = {
+        files = {
             "checkpoint": self._fetch_upload(job.checkpoint_upload, "checkpoint") if job.checkpoint_upload else None,
-            "data": self._fetch_upload(job.data_upload, "data") if job.data_upload else None,
-            "datasets": [str(folder) for folder in self._settings.dataset_folders],
+            "data": self._fetch_upload(job.data_upload, "data") if job.data_upload else self._dataset(job),
         }
+        self._inputs = {name: _without_path(file) for name, file in files.items()}
+        request = {**files, "datasets": [str(folder) for folder in self._settings.dataset_folders]}
         (self._folder / "ingest.json").write_text(json.dumps(request))
         states = self._persist(lambda: self._leases.states(self._claim))
         # the oldest first: of several, the engine takes the file that came last
@@ -76,6 +80,19 @@ class AttemptFiles:
         keys = self._persist(lambda: self._leases.upload_keys(upload))
         self._fetch(keys, str(upload.sha256), path)
         return {"path": str(path), "filename": upload.filename, "sha256": upload.sha256, "size": upload.size}
+
+    def _dataset(self, job: Job) -> dict[str, Any] | None:
+        """A named one, hashed here: what is signed is no child's word. None if it cannot be: ingest tells why."""
+        name, folders = job.spec.get("data", {}).get("dataset"), self._settings.dataset_folders
+        if not name:
+            return None
+        from ingest.datasets import find_dataset  # few jobs need it
+        from ingest.errors import DatasetMissingError
+
+        try:
+            return aside(lambda: find_dataset(name, folders), self._heed)
+        except (DatasetMissingError, OSError):
+            return None
 
     def _fetch(self, keys: Sequence[str], sha256: str, target: Path) -> None:
         self._transfer(lambda: self._storage.fetch(keys, sha256, target))
@@ -127,6 +144,24 @@ class AttemptFiles:
             stored[name] = self._transfer(put)
         return stored
 
+    def store_certificate(
+        self, report: Any, spec: dict[str, Any], outputs: dict[str, Stored], signer: Signer, keys: SigningKeyRepository
+    ) -> dict[str, Stored]:
+        """Sign for what was stored; the public key is there to be read before it. When the child is dead."""
+        if certificate.NAME in outputs:
+            raise StrayFileError(f"the child named {certificate.NAME!r}, which only its supervisor writes")
+        try:
+            payload = certificate.make_statement(self._claim.job_id, spec, self._inputs, outputs, report)
+        except certificate.OtherFileError as error:
+            raise StrayFileError(str(error)) from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise StrayFileError(f"the child left a report that is none ({error!r})") from error
+        self._persist(lambda: keys.publish(signer))
+        path = self._folder / certificate.NAME
+        path.write_bytes(signer.envelope(payload, certificate.PAYLOAD_TYPE))
+        key = f"jobs/{self._claim.job_id}/{self._claim.attempt}/{certificate.NAME}"
+        return {certificate.NAME: self._transfer(lambda: self._storage.put(key, path))}
+
     def _written(self, folder: str, name: str) -> Path:
         """A file of the child's, which is not believed: it may not have this process read what it cannot itself."""
         path = self._folder / folder / name
@@ -152,3 +187,7 @@ class AttemptFiles:
 
     def _transfer(self, copy: Callable[[], T]) -> T:
         return transfer(copy, self._heed, self._settings.silence_seconds)
+
+
+def _without_path(file: dict[str, Any] | None) -> dict[str, Any] | None:
+    return {key: file[key] for key in ("filename", "sha256", "size")} if file else None

@@ -24,6 +24,7 @@ from jobs.database import open_database
 from jobs.leases import LeaseRepository
 from jobs.session import new_id
 from jobs.settings import Settings
+from jobs.signing import Signer, SigningKeyRepository, signer_of
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
 from worker.flag import Flag, SharedFlag
@@ -45,9 +46,9 @@ _log = logging.getLogger(__name__)
 def serve(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT: then the running job saves its state and is given back. Returns the exit status.
 
-    Raises: SandboxError.
+    Raises: SandboxError; SigningKeyError.
     """
-    sandbox = require(settings)
+    sandbox, signer = require(settings), signer_of(settings)
     name = f"{socket.gethostname()}-{os.getpid()}"
     # shared with the child that Celery forks: only the parent hears of a shutdown
     stopping, broken, busy = SharedFlag(), SharedFlag(), SharedFlag()
@@ -77,7 +78,7 @@ def serve(settings: Settings) -> int:
             die_with_parent(parent)
             busy.clear()  # of a child that was killed
             place = left.enter_context(workplace(settings.work_dir, new_id("worker")))
-            supervisor = _supervisor(settings, name, place, stopping)
+            supervisor = _supervisor(settings, signer, name, place, stopping)
         except Exception:  # noqa: BLE001 - Celery would go on without, and this worker would swallow every ring
             _log.exception("the worker cannot work and ends")
             broken.set()
@@ -125,13 +126,15 @@ def _hearing_of(settings: Settings, upkeep: Upkeep, bell: Doorbell, busy: Flag, 
     return Rounds("hearing", settings.lease_seconds / 2, hearing.round)
 
 
-def _supervisor(settings: Settings, name: str, place: Any, stopping: Any) -> Supervisor:
+def _supervisor(settings: Settings, signer: Signer, name: str, place: Any, stopping: Any) -> Supervisor:
     engine = open_database(settings.database)
     told = bool(settings.webhook_url)
     return Supervisor(
         LeaseRepository(engine, webhooks=told),
         Storage(settings.store),
         settings,
+        signer,
+        SigningKeyRepository(engine),
         owner=name,
         work_dir=place,
         stopping=stopping,

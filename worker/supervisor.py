@@ -12,6 +12,7 @@ from structlog.contextvars import bound_contextvars
 from jobs.errors import LeaseLostError
 from jobs.leases import LeaseRepository
 from jobs.settings import Settings
+from jobs.signing import Signer, SigningKeyRepository
 from jobs.storage import Storage
 from worker.attempt import Attempt
 from worker.flag import Flag
@@ -27,12 +28,15 @@ class Supervisor:
         leases: LeaseRepository,
         storage: Storage,
         settings: Settings,
+        signer: Signer,
+        signing_keys: SigningKeyRepository,
         *,
         owner: str,
         work_dir: Path,
         stopping: Flag,
     ) -> None:
         self._leases, self._storage, self._settings = leases, storage, settings
+        self._signer, self._signing_keys = signer, signing_keys
         self._owner, self._work_dir = owner, work_dir
         self._stopping = stopping
 
@@ -46,7 +50,7 @@ class Supervisor:
         with bound_contextvars(job=claim.job_id, attempt=claim.attempt):
             try:
                 services = self._leases, self._storage, self._settings, self._stopping
-                Attempt(claim, asked, workdir, *services).run()
+                Attempt(claim, asked, workdir, *services, self._signer, self._signing_keys).run()
             except LeaseLostError as error:
                 _log.warning("%s; its child was killed", error)
             finally:

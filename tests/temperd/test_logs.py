@@ -34,13 +34,14 @@ def test_tracebacks_hold_no_passwords(as_json):
         "TEMPER_BROKER_URL": "redis://:REDISPW@h/0",
         "TEMPER_STORE_URL": "s3://b?secret=STOREPW",
         "TEMPER_WEBHOOK_SECRET": "whsec_HOOKPW",
+        "TEMPER_SIGNING_KEY": "tmpsk_SIGNPW",
     }
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(as_json=as_json)], env=secrets, capture_output=True, text=True, check=True
     )
     assert "KeyError" in done.stderr
     assert "fail" in done.stderr
-    for word in ("HUNTER2", "REDISPW", "STOREPW", "HOOKPW"):
+    for word in ("HUNTER2", "REDISPW", "STOREPW", "HOOKPW", "SIGNPW"):
         assert word not in done.stderr
     if as_json:
         line = json.loads(done.stderr)
