@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from core.defenses.auto import Auto
 from core.outcome import extra_fb
+from core.search.plan import expected
 from core.spec import JobSpec
 from core.suites import Suite
 
@@ -18,19 +20,27 @@ _VALIDATION_FB = 2 * 10 + 1  # PGD-10 on held-out images and on as many training
 
 
 class Progress:
-    """Turns a phase's own fraction into the run's, and into an ETA from the speed of this run."""
+    """Turns a phase's own fraction into the run's, and into an ETA from the speed of this run.
+
+    ``epochs``: of the training; a search sets it when it knows how many there will be.
+    """
 
     def __init__(
         self, spec: JobSpec, *, images: int, num_classes: int, suite: Suite, train_images: int, held_out: int
     ) -> None:
         attack_fb = images * sum(entry.attack.fb_per_image(num_classes) for entry in suite.entries)
         attack_fb += extra_fb(spec.evaluation, images)
-        self._epochs, self._train_images = spec.epochs, train_images
-        training = sum(train_images * spec.fb_per_example(epoch) for epoch in range(self._epochs))
+        self.epochs, self._train_images = spec.epochs, train_images
+        training = float(sum(train_images * spec.fb_per_example(epoch) for epoch in range(self.epochs)))
+        training += _VALIDATION_FB * held_out * self.epochs
+        search = 0.0
+        if isinstance(spec.defense, Auto):
+            search, training = expected(spec.defense, train_images)
         self._planned = {
             "baseline": _BEFORE * attack_fb,
-            "training": training + _VALIDATION_FB * held_out * self._epochs,
-            "evaluating": _AFTER * attack_fb if self._epochs else 0.0,
+            "search": search,
+            "training": training,
+            "evaluating": _AFTER * attack_fb if training else 0.0,
         }
         self._begun: tuple[float, float] | None = None  # time and fraction at this process's first report
         self._epoch: tuple[int, float, float] | None = None  # number, time and share at this epoch's first report
@@ -51,7 +61,7 @@ class Progress:
             event = {
                 "type": "progress",
                 "epoch": epoch,
-                "epochs": self._epochs,
+                "epochs": self.epochs,
                 "fraction": round(fraction, 4),
                 "eta_seconds": self._eta(fraction),
             }
@@ -71,7 +81,7 @@ class Progress:
         if self._epoch is None or self._epoch[0] != epoch:  # validation lies between two epochs
             self._epoch = (epoch, moment, share)
         elif moment > self._epoch[1]:
-            self._speed = (share - self._epoch[2]) * self._epochs * self._train_images / (moment - self._epoch[1])
+            self._speed = (share - self._epoch[2]) * self.epochs * self._train_images / (moment - self._epoch[1])
         return {
             "images_per_second": round(self._speed, 1) if self._speed else None,
             "epoch_seconds": round(self._train_images / self._speed, 1) if self._speed else None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from core.models.classifier import Classifier
 from core.report import EpochCurve
 
 _FELL_TO = 0.5  # of the best held-out robust accuracy so far
@@ -23,6 +25,21 @@ def better(candidate: EpochCurve, best: EpochCurve | None, select: str) -> bool:
         best.held_out_robust,
         best.held_out_clean,
     )
+
+
+@dataclass
+class Judge:
+    """What the loop asks after each epoch; this one goes by ``training.select``."""
+
+    select: str
+
+    def better(self, candidate: EpochCurve, best: EpochCurve | None) -> bool:
+        """Whether ``candidate`` replaces the best epoch so far."""
+        return better(candidate, best, self.select)
+
+    def enough(self, model: Classifier, accuracies: Mapping[str, float]) -> bool:
+        """Whether training may end here with ``model``, whose accuracies these are. May raise Stopped."""
+        return False
 
 
 def collapsed(candidate: EpochCurve, earlier: Sequence[EpochCurve], *, held_out: int) -> bool:

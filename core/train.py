@@ -23,7 +23,7 @@ from core.parallel import ALONE, Share, Team
 from core.prepared import Workdir
 from core.report import EpochCurve
 from core.rng import Rng, derive_seed
-from core.selection import better, collapsed, out_of_patience
+from core.selection import Judge, collapsed, out_of_patience
 from core.spec import JobSpec, TrainingSpec
 from core.training_state import Running, TrainingState, Weights, restore, save
 from core.validation import Validation
@@ -57,6 +57,7 @@ class Trainer:
     on_event: Callable[[dict[str, Any]], None]
     on_progress: Callable[[float, int], None]
     should_stop: Callable[[], bool]
+    judge: Judge
     team: Team = ALONE
     save_seconds: float = SAVE_SECONDS
     last_good: Trained | None = None
@@ -197,6 +198,8 @@ class Trainer:
                 with self.team.booked_once(self.model.cost):
                     running.average.settle(self._images)
             accuracies = validation.measure(shipping)
+            if self.judge.enough(shipping, accuracies):
+                state.stopped = "goal"
         except BadLogitsError as error:
             raise _diverged("the model's logits became NaN or infinite", state) from error
         except Stopped:
@@ -231,7 +234,7 @@ class Trainer:
         if self.spec.defense.has_adversary and collapsed(curve, earlier, held_out=len(self.held_out)):
             state.stopped = "catastrophic-overfitting"
             return
-        if better(curve, state.best, self.training.select):
+        if state.stopped == "goal" or self.judge.better(curve, state.best):
             state.best_epoch = curve.epoch
             weights = running.shipping.net.state_dict()
             running.best = {key: value.detach().clone() for key, value in weights.items()}

@@ -92,6 +92,13 @@ def save(running: Running, workdir: Workdir, digest: str) -> str:
     return path.name
 
 
+def forget_others(workdir: Workdir, digest: str) -> None:
+    """Remove the saved states of other trainings of the same job."""
+    for path in workdir.saved_training():
+        if torch.load(path, map_location="cpu", weights_only=True)["spec"] != digest:
+            path.unlink()
+
+
 def restore(running: Running, workdir: Workdir, digest: str) -> bool:
     """Put the newest saved state into ``running``; False if there is none.
 

@@ -122,12 +122,15 @@ def fine_tuning(domain: Domain, *, small: bool, parameters: Mapping[str, Any] | 
 
 
 class Defense(Entry):
-    """A way to fine-tune; ``trains`` is False for the one that only evaluates.
+    """A way to fine-tune.
+
+    ``trains`` is False for those without a loss: the one that only evaluates, and ``auto``, which ``searches``.
 
     A subclass writes ``adversarial_losses``; state that lives from batch to batch begins in ``start``.
     """
 
     trains: ClassVar[bool] = True
+    searches: ClassVar[bool] = False  # True: the engine trains others in its place
     has_adversary: ClassVar[bool] = True  # False: no adversary whose strength could be scheduled
     sums_gradients: ClassVar[bool] = False  # True: one optimizer step a batch, on the sum of its losses' gradients
     undoes_augmentation: ClassVar[bool] = False  # True: it needs each batch's view
