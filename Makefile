@@ -16,11 +16,11 @@ help:
 
 install: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml | $(UV)
+.venv/installed: requirements.lock pyproject.toml client/pyproject.toml | $(UV)
 	@echo "temper: installing into .venv (torch is large: a few minutes the first time)"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable ./client
 	@touch $@
 	@echo "temper: installed"
 
@@ -40,7 +40,7 @@ stack: install
 	@$(BIN)/python -m stack $(ARGS)
 
 # One thread a process: torch's own threads would fight over the cores. More processes than cores: fault tests mostly wait.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(shell echo $$(($$(nproc) * 3 / 2))) --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(shell echo $$(($$(env -u OMP_NUM_THREADS nproc) * 3 / 2))) --dist worksteal
 
 test: install
 	@$(PYTEST)

@@ -7,7 +7,28 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 
-from api import catalog, checkpoints, docs, errors, events, health, jobs, login, logs, metrics, openapi, uploads
+from api import (
+    catalog,
+    checkpoints,
+    docs,
+    errors,
+    events,
+    health,
+    jobs,
+    login,
+    logs,
+    metrics,
+    openapi,
+    pages_compare,
+    pages_jobs,
+    pages_keys,
+    pages_live,
+    pages_new,
+    pages_report,
+    signing,
+    static,
+    uploads,
+)
 from api.credentials import Credentials
 from api.deadlines import LeastPace
 from api.door import Door
@@ -17,7 +38,9 @@ from api.services import Services
 from api.tus import Tus
 from core import __version__
 
-_MODULES = (jobs, uploads, events, logs, checkpoints, catalog, health, login, docs)
+_PAGES = (pages_jobs, pages_new, pages_compare, pages_keys, pages_live, pages_report)
+# pages first: they share addresses with the API, and pass on whoever asks for no page
+_MODULES = (*_PAGES, jobs, uploads, events, logs, checkpoints, catalog, signing, health, login, docs, static)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _MAX_BODY_BYTES = 2 << 20  # of what is no upload and has no limit of its own

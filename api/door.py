@@ -17,7 +17,19 @@ from jobs.limits import Limits
 from jobs.scopes import SCOPES
 from jobs.tables import DEFAULT_TENANT
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/login", "/logout", "/openapi.json", "/docs", "/docs/{name}"})
+PUBLIC = frozenset(
+    {
+        "/healthz",
+        "/readyz",
+        "/login",
+        "/logout",
+        "/openapi.json",
+        "/docs",
+        "/docs/{name}",
+        "/signing-keys",
+        "/static/{name:path}",
+    }
+)
 """Routes without a scope."""
 
 # whoever asks: the answer is the same, also while the database is away

@@ -78,6 +78,8 @@ class _Form:
         async for event in parts:
             if not isinstance(event, Begin):
                 continue  # what some clients write before the first part
+            if event.name in FILES and event.filename == "":
+                continue  # a file field of a page, left empty
             self._check(event)
             if event.name in FILES:
                 await self._file(event, parts)

@@ -14,6 +14,7 @@ from jobs.idempotency import IdempotencyRepository
 from jobs.keys import KeyRepository
 from jobs.repository import JobRepository
 from jobs.settings import Settings
+from jobs.signing import SigningKeyRepository
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
 from jobs.uploads import UploadRepository
@@ -40,6 +41,7 @@ class Services:
     checks: Mapping[str, Callable[[], str | None]]
     transfers: Transfers
     copies: Copies
+    signing_keys: SigningKeyRepository
 
 
 async def _services(request: Request) -> Services:

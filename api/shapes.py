@@ -125,6 +125,22 @@ class ArtifactList(TypedDict):
     items: list[ArtifactFile]
 
 
+class SigningKey(TypedDict):
+    """A public key, PEM; ``revoked_at``: what it signed is not believed any more."""
+
+    id: str
+    algorithm: str
+    public_key: str
+    created_at: str | None
+    revoked_at: str | None
+
+
+class SigningKeyList(TypedDict):
+    """All that ever signed."""
+
+    items: list[SigningKey]
+
+
 class UploadLinks(TypedDict):
     """Where an upload is."""
 

@@ -72,7 +72,7 @@ async def submit(request: Request, once: Repeatable | None, sources: Sources, se
     async for chunk in body(request, MAX_FIELD_BYTES, HTTPException(413, detail)):
         text += chunk
     content = _parse_json(text.decode(errors="replace"), "body")
-    return await run_in_threadpool(_submit, content, {}, once, sources, services)
+    return await run_in_threadpool(create, content, {}, once, sources, services)
 
 
 def _from_form(
@@ -82,16 +82,20 @@ def _from_form(
     for name, path in FORM_FIELDS.items():
         if name in fields:
             _override(content, path, fields[name])
-    return _submit(content, files, once, sources, services)
+    return create(content, files, once, sources, services)
 
 
-def _submit(
+def create(
     content: dict[str, Any],
     files: dict[str, Upload],
     once: Repeatable | None,
     sources: Sources,
     services: Services,
 ) -> Submitted:
+    """A queued job from what a request asks for, and the files that came with it.
+
+    Raises: as ``submit``.
+    """
     mark = ""
     if once is not None:  # before anything is looked up, which may have been deleted since
         mark = fingerprint(content, {name: str(upload.sha256) for name, upload in files.items()})

@@ -1,7 +1,8 @@
 """python -m core run WORKDIR: the worker's child. Spec in, JSON-lines events on stdout, files in the work folder.
+python -m core verify CERTIFICATE ...: for people; core.verify has what it takes.
 
-Exit status: 0 the report is in output/report.json; 64 a failure event was written; 75 stopped, state saved; 70 one of
-several processes of the job was lost.
+Exit status of run: 0 the report is in output/report.json; 64 a failure event was written; 75 stopped, state saved;
+70 one of several processes of the job was lost.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ def main(arguments: list[str]) -> int:
             return _run_ranks(Path(folder), devices) if devices > 1 else _run(Path(folder))
         case ["rank", folder, launcher]:
             return _run_as_rank(Path(folder), int(launcher))
-    sys.stderr.write("usage: python -m core run WORKDIR\n")
+        case ["verify", *rest]:
+            from core.verify import main as verify  # torch comes with it
+
+            return verify(rest)
+    sys.stderr.write("usage: python -m core run WORKDIR, or python -m core verify CERTIFICATE ...\n")
     return 2
 
 

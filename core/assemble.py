@@ -26,6 +26,7 @@ from core.report import (
     PairedChange,
     PhaseCost,
     Report,
+    Search,
     Training,
 )
 from core.tally import Mask
@@ -41,6 +42,7 @@ def assemble(
     trained: Trained | None,
     costs: dict[str, PhaseCost],
     notes: Sequence[str],
+    search: Search | None = None,
 ) -> Report:
     """The report of a finished run; ``after`` and ``trained`` are None if nothing was trained.
 
@@ -64,6 +66,7 @@ def assemble(
         after=after.side if after else None,
         change=change,
         training=training_of(inputs, trained) if trained else None,
+        search=search,
         notes=(*inputs.notes(), *(_ended_early(trained) if trained else ()), *notes),
         diagnostics=_raised(before, after),
         cost=Cost(
@@ -89,6 +92,10 @@ def _ended_early(trained: Trained) -> list[str]:
             f"FGSM step was {last.held_out_fgsm:.1%}, under PGD-10 only {last.held_out_robust:.1%}; "
             f"epoch {state.best_epoch} ships."
         ]
+    if state.stopped == "goal":
+        return [f"Training ended after epoch {len(state.curves)}: the goal is met on the held-out images."]
+    if state.stopped == "budget":
+        return [f"Training ended after epoch {len(state.curves)}: the budget of minutes is spent."]
     if state.stopped == "patience":
         return [f"Training ended after epoch {len(state.curves)}: no better held-out robustness for a while."]
     return []
@@ -118,7 +125,7 @@ def training_of(inputs: Inputs, trained: Trained) -> Training:
         curves=tuple(EpochCurve(**curve) for curve in trained.state.curves),
         selected_epoch=trained.state.best_epoch,
         stopped=trained.state.stopped,
-        selected_by=inputs.spec.training.select if inputs.spec.training else "",
+        selected_by=inputs.spec.training.select if inputs.spec.training else "goal",
         train_images=len(inputs.train or ()),
         held_out_images=len(inputs.held_out or ()),
     )

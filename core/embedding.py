@@ -22,6 +22,7 @@ from core.errors import UnsupportedError
 from core.evaluate import Bench
 from core.models.classifier import Classifier, frozen
 
+NAME = "embedding.json"
 FIT_IMAGES, SHOWN_IMAGES = 2000, 1000
 _WIDEST = 1 << 14  # features an image: wider ones are whole feature maps, and would take gigabytes
 _DECIMALS = 4  # of a within-class standard deviation

@@ -163,14 +163,15 @@ def load_inputs(spec: JobSpec, workdir: Workdir, device: torch.device) -> Inputs
             "leave evaluation.corruptions out",
         )
     train = held_out = None
-    if spec.training is not None:
+    if spec.held_out is not None:
         train = load_split(workdir, "train")
         if len(train) < 2:
             raise DataMismatchError(
                 f"{data.source.filename} has {len(train)} training image(s)", "at least 2: one of them is held out"
             )
-        train = sample(train, spec.training.samples or len(train), spec.seed)
-        train, held_out = hold_out(train, spec.training.held_out, spec.seed)
+        samples = spec.training.samples if spec.training else None
+        train = sample(train, samples or len(train), spec.seed)
+        train, held_out = hold_out(train, spec.held_out, spec.seed)
     return Inputs(
         spec=spec,
         manifest=manifest,

@@ -23,6 +23,16 @@ def _words(event: dict[str, Any]) -> str | None:
                 f"  epoch {event['epoch']}: lr {event['lr']:.3g}, loss {event['train_loss']:.4f}, held-out clean "
                 f"{event['held_out_clean']:.1%}, robust {event['held_out_robust']:.1%}, {event['seconds']:.1f} s"
             )
+        case "candidate":
+            counted = f"  rung {event['rung']} of {event['rungs']}: {event['name']}, {event['images']} images"
+            if event["failed"]:
+                return f"{counted}: {event['failed']}"
+            return (
+                f"{counted}, {event['epochs']} epochs: held-out clean {event['clean']:.1%}, robust "
+                f"{event['robust']:.1%}, short of the goal by {event['violation']:.1%}, {event['seconds']:.1f} s"
+            )
+        case "rung":
+            return f"  rung {event['rung']} of {event['rungs']} is done: {', '.join(event['kept'])} go on"
         case "result":
             return f"  {event['side']}: {_accuracies(event)}"
         case "state":

@@ -13,6 +13,8 @@ from core.evaluate import Bench, entries_for
 from core.outcome import Outcome
 from core.suites import Suite
 
+NAME = "images.parquet"
+
 
 def write_per_image(path: Path, bench: Bench, suite: Suite, before: Outcome, after: Outcome | None) -> None:
     """Columns: id, label, then for each side its clean prediction, whether it is robust, and for each attack

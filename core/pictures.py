@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from core.embedding import Embedding, Placed
+from core.embedding import NAME, Embedding, Placed
 from core.report import EpochCurve, Training
 
 # ten colours told apart by eyes of all kinds: Petroff 2021, arXiv 2107.02270
@@ -65,7 +65,7 @@ def write_embedding(
         "after": after.model_dump(mode="json") if after else None,
     }
     return [
-        _write(folder / "embedding.json", json.dumps(data, separators=(",", ":"))),
+        _write(folder / NAME, json.dumps(data, separators=(",", ":"))),
         _write(folder / "embedding.svg", draw_embedding(before, after, class_names)),
     ]
 

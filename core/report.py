@@ -174,9 +174,76 @@ class Training(_Part):
     curves: tuple[EpochCurve, ...]
     selected_epoch: int
     selected_by: str
-    stopped: Literal["patience", "catastrophic-overfitting"] | None = None
+    stopped: Literal["patience", "catastrophic-overfitting", "goal", "budget"] | None = None
     train_images: int
     held_out_images: int
+
+
+class Trial(_Part):
+    """One training of a search. The accuracies are on held-out training images; null where it came to none.
+
+    ``violation``: how much robust and clean accuracy miss the goal by, added up. ``fb``: passes of the training;
+    ``seconds`` has the choice of its epoch and the measuring too. ``reason`` says why it was kept or dropped.
+    """
+
+    candidate: str
+    rung: int
+    images: int
+    epochs: int
+    clean: Count | None
+    robust: Count | None
+    violation: float | None
+    fb: int
+    seconds: float
+    kept: bool
+    reason: str
+
+
+class SearchRung(_Part):
+    """One round of successive halving; ``share`` is that of the passes of the winner's planned training."""
+
+    share: float
+    images: int
+    trials: tuple[Trial, ...]
+
+
+class SearchPoint(_Part):
+    """A trained model that no other beats in both accuracies; ``rung`` is null for the winner's whole training."""
+
+    candidate: str
+    rung: int | None
+    clean: float
+    robust: float
+    fb: int
+
+
+class Search(_Part):
+    """How ``auto`` chose. All accuracies are on ``held_out_images``, which no candidate was trained on.
+
+    Being chosen by them makes the winner's look better than they are; the report's other sides are free of that.
+    ``scale``: share of the planned passes that the rungs got, below 1 on a machine too slow for the budget.
+    ``refused``: who could not do the job, and why. ``defense``, ``training``: the winner's set-up; its epoch is chosen
+    by the goal. ``shipped`` is the nearest to the goal of all that were trained, and ``met`` says whether it meets it
+    on the held-out images. ``stopped`` and ``where`` say what ended it all.
+    """
+
+    goal: dict[str, float]
+    least_clean: float
+    held_out_images: int
+    attack: dict[str, Any]
+    scale: float
+    refused: dict[str, str]
+    rungs: tuple[SearchRung, ...]
+    winner: str
+    final: Trial
+    defense: dict[str, Any]
+    training: dict[str, Any]
+    pareto: tuple[SearchPoint, ...]
+    shipped: SearchPoint
+    met: bool
+    stopped: Literal["goal", "budget", "complete"]
+    where: str
+    seconds: float
 
 
 class Verdict(_Part):
@@ -229,7 +296,10 @@ class Diagnostic(Sign):
 
 
 class Report(_Part):
-    """The whole report; ``after``, ``change``, ``training`` and ``output`` are null for defense none."""
+    """The whole report; ``after``, ``change``, ``training`` and ``output`` are null for defense none.
+
+    ``search`` is null for all but ``auto``.
+    """
 
     report_version: Literal[1] = 1
     verdict: Verdict
@@ -240,6 +310,7 @@ class Report(_Part):
     after: Side | None
     change: Change | None
     training: Training | None
+    search: Search | None = None
     notes: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...] = ()
     cost: Cost

@@ -13,23 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core import card, per_image
 from core.assemble import assemble, training_of
 from core.attacks.pgd import PGD
 from core.cost import Cost
 from core.embedding import embed
 from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped, UnsupportedError
 from core.evaluate import Bench, predict_once
+from core.examples import choose_examples, write_examples
 from core.export import load_exported, to_uploaded_form, write_checkpoints
 from core.inputs import Inputs, load_inputs
 from core.models.classifier import Classifier, do_nothing
 from core.outcome import Outcome, evaluate_side, ledger_path, preview
 from core.parallel import ALONE, Team
-from core.per_image import write_per_image
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
-from core.report import PhaseCost, Report, Side
+from core.report import PhaseCost, Report, Search, Side
 from core.rng import Rng, derive_seed
 from core.scratch import write_random_weights
+from core.search import search as searching
+from core.search.account import found, remarks
+from core.selection import Judge
 from core.spec import JobSpec
 from core.tally import Ledger
 from core.train import Trained, Trainer
@@ -62,12 +66,13 @@ def run(
         model = job.load()
     with job.phase("baseline"):
         before = job.baseline(model)
-    if not spec.defense.trains:
+    if not (spec.defense.trains or spec.defense.searches):
         if team.leads:
             job.write_per_image(before, None)
-        return assemble(job.inputs, workdir, before, None, None, job.costs, job.notes)
+            job.show_examples(None)
+        return job.report(before, None, None)
     with job.phase("training"):
-        trained = job.train(model)
+        trained = job.search(before.side) if spec.defense.searches else job.train(model)
     with job.phase("exporting"):
         team.first(lambda: job.export(trained))
     with job.phase("evaluating"):
@@ -75,7 +80,8 @@ def run(
     if team.leads:
         job.write_per_image(before, after)
         job.draw(trained)
-    return assemble(job.inputs, workdir, before, after, trained, job.costs, job.notes)
+        job.show_examples(job.exported())
+    return job.report(before, after, trained)
 
 
 @dataclass
@@ -89,6 +95,7 @@ class _Run:
     team: Team = ALONE
     costs: dict[str, PhaseCost] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    found: Search | None = None
     inputs: Inputs = field(init=False)
     progress: Progress = field(init=False)
 
@@ -176,14 +183,39 @@ class _Run:
             on_event=self.on_event,
             on_progress=self.progress.reporter("training", self.on_event),
             should_stop=self.should_stop,
+            judge=Judge(training.select),
             team=self.team,
         )
+        return self._book(self._or_last_good(trainer.train, trainer))
+
+    def search(self, before: Side) -> Trained:
+        """Let ``auto`` find the defense and train it; a winner that diverges leaves its last good epoch, too."""
+        fb, seconds = self.costs["baseline"].fb, self.costs["baseline"].seconds
+        search = searching.Search(
+            inputs=self.inputs,
+            workdir=self.workdir,
+            on_event=self.on_event,
+            progress=self.progress,
+            should_stop=self.should_stop,
+            clean_before=before.clean.accuracy,
+            fb_per_second=fb / seconds if seconds else None,
+        )
+        trained = self._book(self._or_last_good(search.run, search))
+        self.found = found(search, trained)
+        self.notes += remarks(self.found)
+        tried = sum(each.seconds for each in search.state.tried)
+        self.costs["search"] = PhaseCost(seconds=tried, **search.state.cost)
+        return trained
+
+    def _or_last_good(self, train: Callable[[], Trained], trainer: Trainer | searching.Search) -> Trained:
         try:
-            trained = trainer.train()
+            return train()
         except DivergedError:
             if trainer.last_good is not None and self.team.leads:
                 self.export(trainer.last_good)
             raise
+
+    def _book(self, trained: Trained) -> Trained:
         state = trained.state
         seconds = sum(curve["seconds"] for curve in state.curves)
         self.costs["training"] = PhaseCost(seconds=seconds, **state.training_cost)
@@ -199,7 +231,7 @@ class _Run:
 
     def evaluate_exported(self, before: Side) -> Outcome:
         """The exported file, loaded again into a fresh network, under the suite."""
-        model, again = self._exported(), self._exported()
+        model, again = self.exported(), self.exported()
         uploaded = self.inputs.uploaded(self.workdir)
         after = self._evaluate(model, "evaluating", deployed=again, surrogate=uploaded, before=before)
         self.on_event({"type": "result", "side": "after", **after.side.model_dump(mode="json")})
@@ -209,7 +241,8 @@ class _Run:
     def _bench(self) -> Bench:
         return replace(self.inputs.bench, team=self.team)
 
-    def _exported(self) -> Classifier:
+    def exported(self) -> Classifier:
+        """The network as it ships, loaded from the exported file."""
         model = self.inputs.build()
         load_exported(self.workdir, self.inputs.match, self.inputs.manifest, model.net)
         return model
@@ -225,7 +258,7 @@ class _Run:
     ) -> Outcome:
         report = self.progress.reporter(phase, self.on_event)
         last = phase == "evaluating"
-        epochs = self.spec.epochs if last else 0
+        epochs = self.progress.epochs if last else 0
         path = ledger_path(self.workdir.root / "state", "after" if last else "before")
         ledger = Ledger.restore(path, self.spec.digest())
         models = [each for each in (model, deployed, surrogate) if each is not None]
@@ -299,7 +332,7 @@ class _Run:
         paths = write_curves(self.workdir.output, training_of(self.inputs, trained))
         inputs = self.inputs
         try:
-            uploaded, exported = inputs.uploaded(self.workdir), self._exported()
+            uploaded, exported = inputs.uploaded(self.workdir), self.exported()
             train = inputs.train or inputs.images
             before = embed(uploaded, train, inputs.bench, craft=self._craft(uploaded))
             after = embed(exported, train, inputs.bench, craft=self._craft(exported), like=before)
@@ -309,11 +342,27 @@ class _Run:
         for path in paths:
             self.on_event({"type": "artifact", "file": path.name})
 
+    def show_examples(self, after: Classifier | None) -> None:
+        """A few adversarial examples to look at, as an artifact; ``after`` is None if nothing was trained."""
+        inputs = self.inputs
+        uploaded, names = inputs.uploaded(self.workdir), inputs.data.class_names
+        examples = choose_examples(uploaded, after, inputs.bench, inputs.headline, names)
+        self.on_event({"type": "artifact", "file": write_examples(self.workdir.output, examples).name})
+
+    def report(self, before: Outcome, after: Outcome | None, trained: Trained | None) -> Report:
+        """The report, and beside it the model card that says the same in Markdown."""
+        report = assemble(self.inputs, self.workdir, before, after, trained, self.costs, self.notes, self.found)
+        if self.team.leads:
+            path = self.workdir.output / card.NAME
+            path.write_text(card.model_card(report), encoding="utf-8")
+            self.on_event({"type": "artifact", "file": path.name})
+        return report
+
     def write_per_image(self, before: Outcome, after: Outcome | None) -> None:
         """Every image's labels, successes, queries and norms, as Parquet."""
         self.workdir.output.mkdir(exist_ok=True)
-        path = self.workdir.output / "images.parquet"
-        write_per_image(path, self.inputs.bench, self.inputs.suite, before, after)
+        path = self.workdir.output / per_image.NAME
+        per_image.write_per_image(path, self.inputs.bench, self.inputs.suite, before, after)
         self.on_event({"type": "artifact", "file": path.name})
 
 

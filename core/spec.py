@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from core.augmentation import Augmentation
 from core.defenses import DEFENSES, AnyDefense, Defense
+from core.defenses.auto import Auto
 from core.defenses.base import Published
 from core.eps_schedules import AnyEpsSchedule
 from core.models import AnyArchitecture, Architecture
@@ -176,6 +177,10 @@ class JobSpec(_Part):
         filled["threat"] = _fill_threat(architecture, data.get("threat"))
         if defense.trains:
             filled["training"] = _fill_training(published, data.get("training"))
+        elif defense.searches and data.get("training") is not None:
+            raise ValueError(
+                f"defense {defense.names()[0]!r} chooses how each candidate is trained: leave out training"
+            )
         elif data.get("training") is not None:
             raise ValueError(f"defense {defense.names()[0]!r} does not train: leave out training")
         return filled
@@ -184,7 +189,9 @@ class JobSpec(_Part):
     def _fits_together(self) -> JobSpec:
         """Refuse what the defense cannot do, before anything is stored."""
         defense, training = self.defense, self.training
-        if not defense.trains and self.model.weights == "random":
+        if defense.searches and self.devices > 1:
+            raise ValueError(f"defense {defense.name!r} runs on one device: set devices to 1")
+        if not (defense.trains or defense.searches) and self.model.weights == "random":
             raise ValueError('defense "none" only evaluates: random weights (model.weights) have nothing to show')
         if self.model.weights == "random" and self.model.num_classes is None:
             raise ValueError("model.num_classes: without a checkpoint to read it from, say how many classes there are")
@@ -210,6 +217,13 @@ class JobSpec(_Part):
     def epochs(self) -> int:
         """Epochs of the training loop: fewer than ``training.epochs`` for a defense that replays each batch."""
         return math.ceil(self.training.epochs / self.defense.passes) if self.training else 0
+
+    @property
+    def held_out(self) -> int | None:
+        """Training images to hold out, at most; None if nothing is trained."""
+        if isinstance(self.defense, Auto):
+            return self.defense.held_out
+        return self.training.held_out if self.training else None
 
     def fb_per_example(self, epoch: int) -> int:
         """Forward-backward passes on one training example in an epoch of the loop, by its strength at the start."""

@@ -125,6 +125,21 @@ class KeyUnknownError(JobsError):
         super().__init__(f"there is no key {key_id!r}", "temperd keys list")
 
 
+class SigningKeyUnknownError(JobsError):
+    """No certificate was signed with such a key; for the operator who revokes one."""
+
+    status, code = 404, "signing_key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no signing key {key_id!r}", "temperd signing-keys list")
+
+
+class SigningKeyError(JobsError):
+    """The service's own signing key cannot be used; for the operator who starts it."""
+
+    status, code = 500, "signing_key_unusable"
+
+
 class TenantUnknownError(JobsError):
     """No such tenant; for the operator who names one."""
 

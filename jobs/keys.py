@@ -20,6 +20,9 @@ from jobs.session import Sessions, new_id
 from jobs.tables import ApiKey, BrowserSession, Tenant
 
 KEY = re.compile(r"tmp_[A-Za-z0-9_-]{43}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,99}")
+NAME_RULE = "letters, digits, blanks and . _ - only, at most 100"
+"""Of tenants and keys."""
 SESSION_SECONDS = 7 * 24 * 3600.0
 _PREFIX = 12
 _USED_SECONDS = 60.0

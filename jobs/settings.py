@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(600, gt=0, description="Of a tenant, with keys; each API process counts its own.")
     webhook_url: str = Field("", description="Told when a job ends or pauses, in the Standard Webhooks format.")
     webhook_secret: SecretStr = Field(SecretStr(""), description='Signs webhooks: "whsec_" and base64.')
+    signing_key: SecretStr = Field(
+        SecretStr(""), description="Signs certificates, by temperd signing-keys create; left out: data_dir/signing-key."
+    )
 
     @field_validator("datasets", mode="before")
     @classmethod
@@ -97,6 +100,11 @@ class Settings(BaseSettings):
     def datasets_dir(self) -> Path:
         """Named datasets, one file each, put there by ``temperd datasets fetch``."""
         return self.root / "datasets"
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The private key of a service whose settings name none."""
+        return self.root / "signing-key"
 
     @property
     def folders(self) -> list[Path]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from jobs.datasets import DATASETS
 from jobs.settings import Settings
 from temperd.keys import DEFAULT_DATA_DIR, has_keys, keys_app, tenants_app
+from temperd.signing import signing_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 datasets_app = typer.Typer(no_args_is_help=True, help="Datasets by name.")
@@ -19,6 +20,7 @@ app.add_typer(datasets_app, name="datasets")
 
 app.add_typer(keys_app, name="keys")
 app.add_typer(tenants_app, name="tenants")
+app.add_typer(signing_app, name="signing-keys")
 
 DataDir = Annotated[Path, typer.Option(help="Folder for database, files and datasets.", envvar="TEMPER_DATA_DIR")]
 

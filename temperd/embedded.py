@@ -19,12 +19,14 @@ from api.receive import Transfers
 from api.services import Services
 from jobs import checks
 from jobs.database import open_database
+from jobs.errors import SigningKeyError
 from jobs.idempotency import IdempotencyRepository
 from jobs.keys import KeyRepository
 from jobs.leases import LeaseRepository
 from jobs.repository import JobRepository
 from jobs.session import new_id
 from jobs.settings import QUEUES, Settings
+from jobs.signing import Signer, SigningKeyRepository, signer_of
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
 from jobs.uploads import UploadRepository
@@ -51,24 +53,29 @@ def serve_embedded(host: str, port: int, data_dir: Path) -> None:
     with _only_server(settings.root), workplace(settings.work_dir, new_id("runner")) as work_dir:
         upgrade(settings.database)
         try:
-            sandbox = require(settings)
+            sandbox, signer = require(settings), signer_of(settings)
         except SandboxError as error:
             sys.exit(str(error))
-        app, runner = _compose(settings, work_dir, sandbox)
+        except SigningKeyError as error:
+            sys.exit(f"{error}: {error.hint}")
+        app, runner = _compose(settings, work_dir, sandbox, signer)
         try:
             serve(app, host, port, settings, log_level="warning", timeout_graceful_shutdown=5)
         finally:
             runner.stop()  # a second Ctrl-C skips the lifespan's end, but a child must not outlive the lock
 
 
-def _compose(settings: Settings, work_dir: Path, sandbox: str) -> tuple[FastAPI, Runner]:
+def _compose(settings: Settings, work_dir: Path, sandbox: str, signer: Signer) -> tuple[FastAPI, Runner]:
     engine, storage, told = open_database(settings.database), Storage(settings.store), bool(settings.webhook_url)
     upkeep = Upkeep(engine, webhooks=told)
+    signing_keys = SigningKeyRepository(engine)
     owner, stopping = new_id("runner"), threading.Event()
     supervisor = Supervisor(
         LeaseRepository(engine, webhooks=told),
         storage,
         settings,
+        signer,
+        signing_keys,
         owner=owner,
         work_dir=work_dir,
         stopping=stopping,
@@ -90,6 +97,7 @@ def _compose(settings: Settings, work_dir: Path, sandbox: str) -> tuple[FastAPI,
         },
         transfers=Transfers(storage, settings.max_transfers),
         copies=Copies(storage, settings.work_dir),
+        signing_keys=signing_keys,
     )
 
     @asynccontextmanager

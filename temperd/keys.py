@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from jobs.database import open_database
 from jobs.errors import JobsError
-from jobs.keys import KeyRepository
+from jobs.keys import NAME, NAME_RULE, KeyRepository
 from jobs.scopes import Scope
 from jobs.settings import Settings
 from temperd.schema import upgrade
@@ -25,7 +25,6 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys for the API.")
 tenants_app = typer.Typer(no_args_is_help=True, help="Tenants and their limits.")
 _LIMITS = ("max_queued", "max_bytes", "max_upload_bytes", "requests_per_minute")
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,99}")
 
 
 @keys_app.command()
@@ -38,8 +37,8 @@ def create(
 ) -> None:
     """Make a key. It is told this once, on stdout: only its SHA-256 is kept."""
     for option, value in (("--tenant", tenant), ("--name", name)):
-        if not _NAME.fullmatch(value):
-            raise typer.BadParameter("letters, digits, blanks and . _ - only, at most 100", param_hint=option)
+        if not NAME.fullmatch(value):
+            raise typer.BadParameter(NAME_RULE, param_hint=option)
     key_id, token = _keys(data_dir).create(tenant, name, _scopes(scopes), _seconds(expires))
     typer.echo(f"{key_id} of tenant {tenant}, for {scopes}; temperd keys revoke {key_id} ends it", err=True)
     typer.echo(f"a service started without keys asks for one after its next start; data in {data_dir}", err=True)

@@ -16,6 +16,7 @@ from jobs.idempotency import IdempotencyRepository
 from jobs.keys import KeyRepository
 from jobs.repository import JobRepository
 from jobs.settings import Settings
+from jobs.signing import SigningKeyRepository
 from jobs.storage import Storage
 from jobs.upkeep import Upkeep
 from jobs.uploads import UploadRepository
@@ -52,5 +53,6 @@ def compose_api(settings: Settings) -> FastAPI:
             checks={**asked, "sandbox": partial(checks.sandbox, upkeep)},
             transfers=Transfers(storage, settings.max_transfers),
             copies=Copies(storage, settings.work_dir),
+            signing_keys=SigningKeyRepository(engine),
         )
     )

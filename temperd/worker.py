@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 
+from jobs.errors import SigningKeyError
 from jobs.settings import Settings
 from worker.queue import Doorbell
 from worker.sandbox.errors import SandboxError
@@ -20,6 +21,8 @@ def run_worker(settings: Settings) -> None:
         status = serve(settings)
     except SandboxError as error:
         sys.exit(str(error))
+    except SigningKeyError as error:
+        sys.exit(f"{error}: {error.hint}")
     sys.exit(status)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("api", "core", "ingest", "jobs", "migrations", "recipes", "temperd", "worker")
+PACKAGES = ("api", "client", "core", "ingest", "jobs", "migrations", "recipes", "temperd", "worker")
 FILES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
 
 

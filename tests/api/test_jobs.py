@@ -114,14 +114,17 @@ def test_a_broken_download_resumes(service, done):
 def test_artifacts_are_listed_and_downloaded(service, done):
     items = service.client.get(f"/jobs/{done}/artifacts").json()["items"]
     assert [item["name"] for item in items] == [
+        "certificate.json",
         "checkpoint.pt",
         "checkpoint.safetensors",
         "curves.svg",
         "embedding.json",
         "embedding.svg",
+        "examples.json",
         "images.parquet",
+        "model-card.md",
     ]
-    images = items[-1]
+    images = items[-2]
     answer = service.client.get(images["href"])
     assert hashlib.sha256(answer.content).hexdigest() == images["sha256"]
     assert len(answer.content) == images["size"]

@@ -70,7 +70,7 @@ def test_none_evaluates_only(tmp_path, arrays, example):
     report = run(spec, workdir, lambda _: None)
     assert (report.after, report.change, report.training, report.output) == (None, None, None, None)
     assert report.verdict.kind == "brittle"
-    assert [path.name for path in workdir.output.iterdir()] == ["images.parquet"]
+    assert {path.name for path in workdir.output.iterdir()} == {"images.parquet", "examples.json", "model-card.md"}
 
 
 def test_none_needs_no_training_images(tmp_path, arrays, example):

@@ -80,6 +80,30 @@ def test_kill_9_within_an_attack_of_the_last_evaluation(files, tmp_path):
         assert first["output"]["sha256"] == second["output"]["sha256"]
 
 
+@pytest.mark.long
+def test_kill_9_within_a_search_for_a_defense(files, tmp_path):
+    """What was tried is not tried again, and the same comes out."""
+    goal = {"robust": 0.9, "max_clean_drop": 0.3}
+    auto = {"name": "auto", "goal": goal, "candidates": ["temper", "rst", "fast-at"], "eta": 3, "fb_per_image": 30}
+    spec = {**{key: SPEC[key] for key in ("model", "threat", "evaluation")}, "defense": {**auto, "held_out": 50}}
+    with Service(tmp_path / "data", lease_seconds=3) as service:
+        calm = service.submit(*files, spec)
+        service.wait(calm, 300)
+        job = service.submit(*files, spec)
+        service.until(job, "candidate", name="rst")
+        os.kill(children(service.process.pid)[0], signal.SIGKILL)
+        service.until(job, "epoch", epoch=2)
+        os.kill(children(service.process.pid)[0], signal.SIGKILL)
+        assert service.wait(job, 300)["state"] == "succeeded"
+        assert service.job(job)["attempt"] == 3
+        items = service.client.get(f"/jobs/{job}/events", params={"limit": 1000}).json()["items"]
+        assert [e["data"]["name"] for e in items if e["type"] == "candidate"] == ["temper", "rst", "fast-at"]
+        first, second = (service.client.get(f"/jobs/{each}/report").json() for each in (calm, job))
+        assert first["search"]["pareto"] == second["search"]["pareto"]
+        assert first["output"]["sha256"] == second["output"]["sha256"]
+        assert first["after"] == second["after"]
+
+
 def test_kill_9_of_the_service(files, expected, tmp_path):
     service = Service(tmp_path / "data", lease_seconds=3).start()
     job = service.submit(*files, SPEC)

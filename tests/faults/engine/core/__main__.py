@@ -80,9 +80,16 @@ def main() -> int:
     output.mkdir(exist_ok=True)
     (output / "checkpoint.pt").write_text(state["weights"])
     count = {"correct": 9, "total": 10}
-    attack = {"name": "pgd", "threat": {"norm": "linf", "eps": 0.1}, **count}
-    side = {"clean": count, "attacks": [attack], "robust": count}
-    (output / "report.json").write_text(json.dumps({"before": side, "after": side, "weights": state["weights"]}))
+    threat = {"norm": "linf", "eps": 0.1}
+    found = {"params": {}, "counted": True, "cumulative": False, "attacked": 10, "fooled": 1}
+    attack = {"name": "pgd", "threat": threat, **found, **count}
+    side = {"clean": count, "attacks": [attack], "robust": count, "randomised": False}
+    files = {"checkpoint.pt": hashlib.sha256(state["weights"].encode()).hexdigest()}
+    report = {
+        "before": side, "after": side, "weights": state["weights"], "output": {"format": "pt", "files": files},
+        "suite": "quick", "threat": threat, "images": {}, "verdict": {}, "environment": {},
+    }  # fmt: skip
+    (output / "report.json").write_text(json.dumps(report))
     emit("artifact", file="checkpoint.pt")
     emit("report", file="report.json")
     return 0
