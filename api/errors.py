@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from api import request_id
 from jobs.database import AWAY
@@ -125,7 +126,7 @@ def _methods(request: Request) -> list[str]:
     """All that a path takes; the framework knows only those of the first route that fits."""
     found = {request.method}
     for route in request.app.state.routes:
-        if route.path_regex.match(request.scope["path"]):
+        if route.matches(request.scope)[0] != Match.NONE:  # pages are there for browsers only
             found |= route.methods or set()
     return sorted(found - {request.method})
 

@@ -45,6 +45,7 @@ def test_a_recipe_runs_with_overrides_and_own_data(service, example, data):
     assert spec["data"]["dataset"] is None
 
 
+@pytest.mark.long
 def test_a_job_from_scratch_needs_no_checkpoint(service, data):
     body = {"recipe": "fashion-mnist-cpu/clean", **SMALL, "training": {**SMALL["training"], "epochs": 6}}
     with data.open("rb") as file:

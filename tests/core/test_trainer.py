@@ -259,7 +259,7 @@ def test_curves_are_of_training_and_of_held_out_images_under_the_whole_eps(tmp_p
     job, trained = fine_tune(spec, workdir, Recorder.of(clean_cross_entropy))
     curve = trained.state.history()[-1]
     assert curve.strength == 0
-    again = measured(job, job._exported())
+    again = measured(job, job.exported())
     assert curve.model_dump(include={*again}) == again
     assert curve.train_clean > 0.7
     assert curve.train_robust < curve.train_clean - 0.2
@@ -278,7 +278,7 @@ def test_curves_and_file_are_of_the_average_with_statistics_of_its_own(tmp_path,
     spec, workdir = prepare(tmp_path, arrays, content, checkpoint, train=550)
     recorder = Recorder.of(clean_cross_entropy)
     job, trained = fine_tune(spec, workdir, recorder)
-    shipped = job._exported()
+    shipped = job.exported()
 
     curve = trained.state.history()[-1]
     again = measured(job, shipped)

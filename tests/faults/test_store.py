@@ -41,6 +41,7 @@ def test_a_full_disk_of_the_engine_keeps_the_last_state_and_the_job_can_go_on(fl
     assert floor.begins(job) == [0, 3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_state_is_never_resumed_from(floor, damaged):
     """The one before it is, or none; the end is the same."""

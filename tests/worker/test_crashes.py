@@ -135,6 +135,7 @@ def test_a_stopped_service_saves_its_state_and_is_not_charged(files, expected, t
         assert {"state": "queued"} in states[1:]
 
 
+@pytest.mark.long
 def test_three_deaths_without_progress_are_poison_and_the_next_job_runs(files, tmp_path):
     with Service(tmp_path / "data", lease_seconds=3) as service:
         job = service.submit(*files, SPEC)
@@ -158,6 +159,7 @@ def test_a_job_that_has_run_as_long_as_it_may_fails_and_its_process_is_dead(file
         assert children(service.process.pid) == []
 
 
+@pytest.mark.long
 def test_a_second_service_in_the_same_folder_is_refused(tmp_path):
     import subprocess
 
