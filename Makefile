@@ -1,5 +1,5 @@
 # Every command sets up what it needs: a .venv made by uv from requirements.lock.
-.PHONY: help install demo test test-all faults lint serve stack bench lock
+.PHONY: help install demo test test-all faults lint serve stack bench docs lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -13,6 +13,7 @@ help:
 	@echo "make test     the tests        make lint   ruff, mypy --strict, import-linter, hadolint"
 	@echo "make test-all the long tests as well"
 	@echo "make bench    speed, against peers      make faults   kill -9, cut wires, full disks: all fault tests"
+	@echo "make docs     the documentation as a site, in site/"
 
 install: .venv/installed
 
@@ -62,6 +63,11 @@ lint: install
 
 bench: install
 	@$(BIN)/python -m benchmarks
+
+# The documentation as a site in site/; docs/api.md is written from the code.
+docs: install
+	@$(BIN)/python -m api.reference > docs/api.md
+	@$(BIN)/zensical build --strict
 
 # Exact versions of everything, without index addresses; written anew by hand when dependencies change. The second one is
 # what of it runs in production, and what the container image installs.

@@ -46,9 +46,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 _MAX_BODY_BYTES = 2 << 20  # of what is no upload and has no limit of its own
 
 
-def create_app(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
-    """The application; ``lifespan`` starts and stops what the services need."""
-    settings = services.settings
+def endpoints(lifespan: Lifespan | None = None) -> FastAPI:
+    """All routes and their OpenAPI document, over no services yet."""
     app = FastAPI(
         title="Temper",
         summary="Hardens image classifiers, and says honestly how robust they are now.",
@@ -59,13 +58,19 @@ def create_app(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    credentials = Credentials(services.keys, settings.wrong_keys_per_minute) if services.keys else None
-    app.state.services, app.state.patience, app.state.credentials = services, health.Patience(), credentials
     app.state.routes = [route for module in _MODULES for route in module.router.routes]
-    errors.install(app)
     for module in _MODULES:
         app.include_router(module.router)
     openapi.install(app)
+    return app
+
+
+def create_app(services: Services, lifespan: Lifespan | None = None) -> FastAPI:
+    """The application; ``lifespan`` starts and stops what the services need."""
+    app, settings = endpoints(lifespan), services.settings
+    credentials = Credentials(services.keys, settings.wrong_keys_per_minute) if services.keys else None
+    app.state.services, app.state.patience, app.state.credentials = services, health.Patience(), credentials
+    errors.install(app)
     # the last one added is the outermost
     app.add_middleware(Door, credentials=credentials, limits=settings.limits)
     app.add_middleware(NoNul)

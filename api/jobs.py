@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -16,8 +17,8 @@ from api.errors import problem
 from api.receive import MEASURED
 from api.repeat import once
 from api.services import Provided
-from api.shapes import Deleted, JobDetail, JobPage, JobSummary
-from api.submit import Sources, submit
+from api.shapes import Deleted, JobDetail, JobPage, JobSummary, Preview
+from api.submit import Sources, create, preview, submit
 from core.report import Report
 from jobs.errors import StorageError
 from jobs.repository import JobRepository
@@ -40,6 +41,7 @@ def _detail(job: Job, jobs: JobRepository) -> JobDetail:
     summary="Submit a job",
     dependencies=[WRITE],
     response_model=JobDetail,
+    responses={200: {"model": Preview, "description": "With `dry_run`: nothing was made."}},
     openapi_extra={"x-temper-body": "submit"},
 )
 async def create_job(
@@ -49,12 +51,19 @@ async def create_job(
     asking: Asking,
     services: Provided,
     idempotency_key: Annotated[str | None, Header(description="The same for every try; kept for a day.")] = None,
+    dry_run: Annotated[bool, Query(description="Only check it, and tell what it would take.")] = False,
 ) -> JSONResponse:
     """Multipart: files `checkpoint` and `data`, a `spec` (JSON text), and the form fields architecture, defense,
     eps, norm, epochs, expires_after, which override it. JSON: the spec, with `checkpoint` and `data` as references.
+    With `dry_run`, 200 with the spec that would run and an estimate; the files need not be there yet.
     """
+    sources = Sources(jobs, uploads)
+    if dry_run:
+        looked_at = partial(preview, sources=sources, services=services)
+        return JSONResponse(await submit(request, looked_at, sources, services))
     async with once(idempotency_key, services.requests_of(asking.tenant_id)) as repeatable:
-        submitted = await submit(request, repeatable, Sources(jobs, uploads), services)
+        job = partial(create, once=repeatable, sources=sources, services=services)
+        submitted = await submit(request, job, sources, services)
     headers = {"Location": f"/jobs/{submitted.job_id}"}
     if submitted.replayed:
         headers["Idempotency-Replayed"] = "true"

@@ -91,7 +91,7 @@ def _submit() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "checkpoint": {**file, "description": "safetensors, or a zip-format state_dict (.pt, .pth)"},
-            "data": {**file, "description": "npz, or an image folder as zip or tar"},
+            "data": {**file, "description": "npz, Parquet, or images as zip or tar"},
             "spec": {"type": "string", "description": "A JobSpec as JSON text"},
             **fields,
         },

@@ -17,10 +17,12 @@ from starlette.exceptions import HTTPException
 from api import catalog
 from api.caller import WRITE, Jobs, Uploads
 from api.errors import SpecInvalidError
+from api.estimate import DataId, estimate
 from api.job_form import receive
 from api.pages import PageRoute, go, page, told
 from api.receive import MEASURED
 from api.services import Provided, Services
+from api.shapes import Estimate
 from api.submit import Sources, create
 from core.defenses import DEFENSES
 from core.spec import JobSpec
@@ -104,6 +106,7 @@ def _form(
         "defense": defenses.get(values.get("defense.name", "")),
         "defenses": defenses.values(),
         "passes": _passes(spec),
+        "estimate": _estimate(spec, values, sources),
         "sampled": sampled,
         "errors": [{**row, "at": _nearest(str(row["field"]), known.values())} for row in errors],
         **_choices(sources, services),
@@ -142,6 +145,18 @@ def _passes(spec: JobSpec | None) -> dict[str, int] | None:
     if spec is None or spec.training is None:
         return None
     return {"all": sum(map(spec.fb_per_example, range(spec.epochs))), "epochs": spec.training.epochs}
+
+
+def _estimate(spec: JobSpec | None, values: Values, sources: Sources) -> Estimate | None:
+    """From a job that ran on the data that is chosen; of a file on the reader's disk nothing is known."""
+    kind, _, chosen = values.get("data_from", "").partition(":")
+    if spec is None or kind not in ("upload", "dataset"):
+        return None
+    try:
+        data = DataId(dataset=chosen) if kind == "dataset" else DataId(sources.uploads.finished(chosen).sha256)
+    except JobsError:
+        return None  # what is wrong with it is said when it is submitted
+    return estimate(spec, data, sources.jobs)
 
 
 @cache

@@ -86,6 +86,28 @@ class JobDetail(JobSummary):
     spec: dict[str, Any]
 
 
+class Estimate(TypedDict):
+    """What a job is likely to take; null where no job of the tenant tells.
+
+    ``passes_per_image``: forward and backward passes on each training image, all epochs together. ``seconds`` and
+    ``peak_memory_bytes`` are in proportion to those of job ``from_job``, which ran the same network; of seconds only if
+    it had the same data and suite.
+    """
+
+    passes_per_image: int | None
+    train_images: int | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+    from_job: str | None
+
+
+class Preview(TypedDict):
+    """What a job would be: its spec with every default, and what it is likely to take."""
+
+    spec: dict[str, Any]
+    estimate: Estimate
+
+
 class JobPage(TypedDict):
     """``next`` is the cursor of the page after, or null."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -15,10 +15,12 @@ from starlette.exceptions import HTTPException
 
 from api import views
 from api.errors import SpecInvalidError
+from api.estimate import DataId, estimate
 from api.job_form import MAX_FIELD_BYTES, discard, discarding, receive
 from api.receive import body
 from api.repeat import fingerprint
 from api.services import Services
+from api.shapes import Preview
 from core.spec import JobSpec, merge
 from jobs.errors import StorageCorruptError, UploadNotFoundError
 from jobs.idempotency import Repeatable
@@ -37,6 +39,7 @@ FORM_FIELDS = {
     "expires_after": ("expires_after",),
 }
 Reference = dict[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,17 @@ class Sources:
     uploads: UploadRepository
 
 
-async def submit(request: Request, once: Repeatable | None, sources: Sources, services: Services) -> Submitted:
-    """From the body to a queued job: what was stored for one that is refused is removed again.
+async def submit(
+    request: Request, handle: Callable[[dict[str, Any], dict[str, Upload]], T], sources: Sources, services: Services
+) -> T:
+    """What ``handle`` makes of the body and its files: what was stored for a job that is refused is removed again.
 
     Raises: SpecInvalidError naming the field; UploadNotFoundError, JobNotFoundError for references.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         async with receive(request, sources.uploads, services, (*FORM_FIELDS, "spec")) as (fields, files):
-            return await run_in_threadpool(_from_form, fields, files, once, sources, services)
+            return await run_in_threadpool(lambda: handle(_from_form(fields), files))
     if kind != "application/json":
         raise HTTPException(415, "send multipart/form-data (curl -F) or application/json")
     text = b""
@@ -72,17 +77,31 @@ async def submit(request: Request, once: Repeatable | None, sources: Sources, se
     async for chunk in body(request, MAX_FIELD_BYTES, HTTPException(413, detail)):
         text += chunk
     content = _parse_json(text.decode(errors="replace"), "body")
-    return await run_in_threadpool(create, content, {}, once, sources, services)
+    return await run_in_threadpool(handle, content, {})
 
 
-def _from_form(
-    fields: dict[str, str], files: dict[str, Upload], once: Repeatable | None, sources: Sources, services: Services
-) -> Submitted:
+def _from_form(fields: dict[str, str]) -> dict[str, Any]:
     content = _parse_json(fields["spec"], "spec") if "spec" in fields else {}
     for name, path in FORM_FIELDS.items():
         if name in fields:
             _override(content, path, fields[name])
-    return create(content, files, once, sources, services)
+    return content
+
+
+def preview(content: dict[str, Any], files: dict[str, Upload], sources: Sources, services: Services) -> Preview:
+    """What a job would be, of which nothing is kept; files may still be missing.
+
+    Raises: as ``submit``.
+    """
+    references = _pop_references(content)
+    if "recipe" in content:
+        content, _ = _from_recipe(content, brings_data="data" in references.keys() | files.keys())
+    spec = _validate(content)
+    used = {name: _upload(name, r["upload"], sources) for name, r in references.items() if "upload" in r} | files
+    data = DataId(used["data"].sha256 if "data" in used else None, spec.data.dataset)
+    told: Preview = {"spec": spec.model_dump(mode="json"), "estimate": estimate(spec, data, sources.jobs)}
+    discard(files.values(), sources.uploads, services)
+    return told
 
 
 def create(

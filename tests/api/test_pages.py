@@ -288,6 +288,16 @@ def test_the_form_has_each_defense_with_its_paper_its_cost_and_its_defaults(peop
     assert "<b>x" not in text_of(people.get("/new", params={"defense.name": "<b>x", "threat.eps": '"><b>x'}))
 
 
+def test_the_form_says_how_long_it_takes_once_a_job_ran_on_the_data(people, service, done):
+    upload = service.job(done)["data"]["upload"]
+    chosen = {"defense.name": "aft", "model.architecture.name": "fmnist-cnn", "data_from": f"upload:{upload}"}
+    page = text_of(people.get("/new", params=chosen))
+    assert f'<a href="/jobs/{done}">a job</a> with the same network and data' in page
+    assert re.search(r"All in all about [\d.]+ (s|min)", page)
+    for other in ({"model.architecture.name": "small-cnn"}, {"data_from": "upload:up_00000000000000000000"}):
+        assert "All in all" not in text_of(people.get("/new", params=chosen | other))
+
+
 def send(people, values, *files, **headers):
     """The form as browsers send it: a file field that nobody filled in is a part with an empty file name."""
     fields = {"defense.name": "aft", "model.architecture.name": "fmnist-cnn", **values}

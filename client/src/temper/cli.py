@@ -91,10 +91,10 @@ def submit(
         job = client.submit(checkpoint, data=data, spec=spec)
         if as_json:
             _print_json(job.info)
-        elif watch:
-            typer.echo(job.id)
         else:
-            typer.echo(f"{job.id} is {job.state}; temper watch {job.id} shows how it goes")
+            typer.echo(job.id)
+            if not watch:
+                typer.echo(f"it is {job.state}; temper watch {job.id} shows how it goes", err=True)
         if watch or require_robust:
             _watch(job, require_robust=require_robust, as_json=as_json)
 
