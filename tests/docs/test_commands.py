@@ -40,7 +40,7 @@ class Shell:
         for theirs, ours in self._ids.items():
             command = command.replace(theirs, ours)
         script = f"source {self._state}\nset -a\n{self._here(command)}\nexport -p > {self._state}"
-        printed = self._call(["bash", "-e", "-o", "pipefail", "-c", script], command)
+        printed = self._call(["bash", "-e", "-c", script], command)
         rest = iter(_KEY.findall(printed))
         assert all(key in rest for key in _KEY.findall(shown)), f"{command}\nprinted\n{printed}"
         self._ids |= dict(zip(_ID.findall(shown), _ID.findall(printed), strict=False))
