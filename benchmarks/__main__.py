@@ -1,15 +1,16 @@
-"""python -m benchmarks [attacks|ingest|memory|standard|training|service|uploads|team]: all, or one."""
+"""python -m benchmarks [attacks|ingest|memory|pages|standard|training|service|uploads|team]: all, or one."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import attacks, ingest, memory, service, standard, team, training, uploads
+from benchmarks import attacks, ingest, memory, pages, service, standard, team, training, uploads
 
 PARTS = {
     "attacks": attacks.main,
     "ingest": ingest.main,
     "memory": memory.main,
+    "pages": pages.main,
     "standard": standard.main,
     "training": training.main,
     "service": service.main,
