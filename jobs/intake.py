@@ -9,6 +9,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from jobs.database import AWAY
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PART_BYTES = 4 << 20
+_SETTLE_PARTS, _SETTLE_SECONDS = 4, 0.1
 
 
 class Hashes:
@@ -53,7 +55,8 @@ class Hashes:
 class Intake:
     """Bytes for one upload, from its end on. Blocking: one thread at a time calls it.
 
-    ``held``: nothing counts before ``settle``, which comes once their checksum was compared; else each part at once.
+    ``held``: nothing counts before ``settle``, which comes once their checksum was compared; else a few parts at a
+    time, and at the latest with one that is smaller than ``PART_BYTES``, be it empty.
     """
 
     def __init__(
@@ -65,10 +68,11 @@ class Intake:
         self._state = hashes.take(upload)
         self._before = self._state.copy() if self._state else None
         self._pending: list[NewPart] = []
+        self._settled_at = 0.0
         self.finished = False
 
     def add(self, content: bytes | bytearray | memoryview) -> None:
-        """Store some bytes, in one part. If it fails they are not there.
+        """Store some bytes, in one part. If it fails they are not there, nor those before them that do not count yet.
 
         Raises: UploadLengthError, UploadLockedError, StorageQuotaError, StorageFullError, StorageError.
         """
@@ -84,12 +88,19 @@ class Intake:
                 crc32=zlib.crc32(content),
             )
             self._pending.append(part)
-            self._storage.put_part(part.key, content)
-            if self._state:
-                self._state.update(content)
+            with ThreadPoolExecutor(1) as beside:  # both take their time, and neither holds the interpreter
+                hashed = beside.submit(self._state.update, content) if self._state else None
+                self._storage.put_part(part.key, content)
+            if hashed is not None:
+                hashed.result()
             self.offset += part.size
-        if not self._held:
+        if not self._held and self._is_due(len(content)):
             self.settle()
+
+    def _is_due(self, size: int) -> bool:
+        """A commit waits for the disk: of a fast sender a few parts count at a time, of a slow one each."""
+        waited = time.monotonic() - self._settled_at > _SETTLE_SECONDS
+        return size < PART_BYTES or len(self._pending) >= _SETTLE_PARTS or waited
 
     def settle(self) -> None:
         """What was stored counts now; if all bytes are there, the upload is finished by that. Raises: as ``add``."""
@@ -123,6 +134,7 @@ class Intake:
             self._before = None
             raise
         self._pending.clear()
+        self._settled_at = time.monotonic()
         self._committed, self._before = self.offset, self._state.copy() if self._state else None
         self.finished = finish
         self._storage.delete([file.key for file in freed])
