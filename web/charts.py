@@ -64,7 +64,11 @@ class Axis:
         """A tick's text."""
         if self.share:
             return percent(value, 0 if abs(100 * value - round(100 * value)) < 1e-6 else 1)
-        return f"{value:.4g}".replace("-", "\u2212")
+        text = f"{value:.4g}"
+        if 0 < abs(value) < 0.01:  # of a learning rate: too long for the margin
+            mantissa, exponent = f"{value:.2e}".split("e")
+            text = f"{float(mantissa):g}e{int(exponent)}"
+        return text.replace("-", "\u2212")
 
 
 @dataclass(frozen=True)
