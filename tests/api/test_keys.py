@@ -146,7 +146,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_are_not(tmp_path):
     _, known = keys.create("ours", "known", SCOPES)
     _, new = keys.create("ours", "new", SCOPES)
     engine.dispose()
-    with Service(tmp_path, key=known, wrong_keys_per_minute=30) as service:
+    with Service(tmp_path, key=known, wrong_keys_per_minute=10) as service:
 
         def ask(token, method="GET", path="/jobs", **more):
             url, headers = service.client.base_url.join(path), {"Authorization": f"Bearer {token}"}

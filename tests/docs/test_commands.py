@@ -21,7 +21,6 @@ from tests.service import Service
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN = [page for page in PAGES if any(block.runs for block in blocks(page))]
-OFTEN = ROOT / "README.md"  # the others are a minute of training together
 REASONS = {"needs Docker", "needs Kubernetes", "needs a team's Postgres"}
 _ID = re.compile(r"\b(?:job|up|key)_[0-9a-f]{20}\b")
 _KEY = re.compile(r'"(\w+)":|^([\w-]+):', re.MULTILINE)
@@ -97,9 +96,8 @@ def _files_of_the_reader(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, id=name(page), marks=[] if page == OFTEN else pytest.mark.long) for page in RUN]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("page", RUN, ids=name)
 def test_the_commands_of_a_page_run(page, shell):
     for block in blocks(page):
         if not block.runs:

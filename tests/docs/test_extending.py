@@ -55,6 +55,7 @@ def clone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_they_conform(clone):
     assert len(FILES) == 2
     tests = [f"tests/core/{name}" for name in CONFORMANCE]
