@@ -1,13 +1,14 @@
-"""python -m benchmarks [attacks|ingest|memory|pages|standard|training|service|uploads|team]: all, or one."""
+"""python -m benchmarks [attacks|bulk|ingest|memory|pages|standard|training|service|uploads|team]: all, or one."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import attacks, ingest, memory, pages, service, standard, team, training, uploads
+from benchmarks import attacks, bulk, ingest, memory, pages, service, standard, team, training, uploads
 
 PARTS = {
     "attacks": attacks.main,
+    "bulk": bulk.main,
     "ingest": ingest.main,
     "memory": memory.main,
     "pages": pages.main,

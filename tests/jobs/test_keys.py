@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from jobs.errors import KeyUnknownError, TenantUnknownError
-from jobs.keys import KEY, KeyRepository
+from jobs.keys import KEY, SESSION_SECONDS, KeyRepository
 from jobs.limits import Limits
 from jobs.scopes import Scope
 from jobs.tables import ApiKey, BrowserSession
@@ -80,6 +80,19 @@ def test_a_session_lives_as_long_as_its_key_and_no_longer_than_its_user_wants(ke
     token = keys.log_in(short_id)
     pass_time(31)
     assert keys.find_session(token) is None
+
+
+def test_a_session_ends_after_a_week(keys, pass_time):
+    key_id, _ = keys.create("vision", "ci", READ)
+    token = keys.log_in(key_id)
+    browser = keys.find_session(token).session
+    pass_time(SESSION_SECONDS - 60)
+    assert keys.find_session(token) is not None
+    assert keys.is_live(key_id, browser)
+    pass_time(120)
+    assert keys.find_session(token) is None
+    assert not keys.is_live(key_id, browser)
+    assert keys.is_live(key_id)
 
 
 def test_limits_of_a_tenant_go_before_those_of_the_settings(keys):
