@@ -107,6 +107,10 @@ class StorageMissingError(StorageCorruptError):
     """A stored file is gone."""
 
 
+class IrregularFileError(JobsError):
+    """What is to be stored is a link, a folder or a pipe. Never an answer: only workers store files by name."""
+
+
 class StorageFullError(JobsError):
     """No room for a file."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +18,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from jobs.errors import StorageCorruptError, StorageError, StorageFullError, StorageMissingError
+from jobs.errors import IrregularFileError, StorageCorruptError, StorageError, StorageFullError, StorageMissingError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -58,9 +62,9 @@ class Storage:
     def put(self, key: str, path: Path) -> Stored:
         """Store a file. It is written under a temporary name and renamed, so no reader sees a part of it.
 
-        Raises: StorageFullError, StorageError; FileNotFoundError if there is no such file.
+        Raises: StorageFullError, StorageError; FileNotFoundError if there is no such file; IrregularFileError.
         """
-        with path.open("rb") as file:  # one handle: the path may be renamed over meanwhile
+        with _open_plain(path) as file:  # one handle: the path may be renamed over meanwhile
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
@@ -150,6 +154,20 @@ class Storage:
         """Raises: StorageError if the store does not answer."""
         with _translated(""):
             next(iter(obstore.list(self._store, chunk_size=1)), None)
+
+
+def _open_plain(path: Path) -> BufferedReader:
+    """A file that who wrote it may exchange for a link, to have another one read, or for a pipe, to have us wait."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise IrregularFileError(f"{path.name} is no plain file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise IrregularFileError(f"{path.name} is no plain file")
+    return os.fdopen(number, "rb")
 
 
 @contextmanager

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import StorageCorruptError, StorageError
+from jobs.errors import IrregularFileError, StorageCorruptError, StorageError
 from jobs.leases import Claim, LeaseRepository
 from jobs.settings import Settings
 from jobs.signing import Signer, SigningKeyRepository
@@ -24,6 +24,7 @@ from worker.sandbox.rules import Rules, engine_rules, ingest_rules
 FOLDERS = ("input", "state", "output", "ranks", "home-ingest", "home-core")
 _DISCARD_SECONDS = 3.0
 _REPORT_BYTES = 64 << 20
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +68,8 @@ class AttemptFiles:
         states = self._persist(lambda: self._leases.states(self._claim))
         # the oldest first: of several, the engine takes the file that came last
         for name, artifact in sorted(states.items(), key=lambda item: item[1].created_at):
+            if not _plain(name):
+                continue
             try:
                 self._fetch([artifact.key], artifact.sha256, self._folder / "state" / name)
             except StorageCorruptError as error:
@@ -114,17 +117,17 @@ class AttemptFiles:
 
     def store_state(self, event: dict[str, Any]) -> None:
         """Store under a key of its own, move the pointer, then drop the file that it replaced."""
-        path = self._written("state", event["file"])
+        path, slot = self._written("state", event["file"]), event["slot"]
+        if not _plain(slot):  # what the next attempt finds it by, in its folder
+            raise StrayFileError(f"the child named {slot!r}, which is no name of a state")
         epoch, step = event["epoch"], event["step"]
         # numbered: a place may be told twice with other bytes, and a stored file is never overwritten
-        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{next(self._numbers)}-{event['slot']}"
+        key = f"jobs/{self._claim.job_id}/state/{self._claim.attempt}-{next(self._numbers)}-{slot}"
         try:
-            stored = self._transfer(lambda: self._storage.put(key, path))
+            stored = self._put(key, path)
         except FileNotFoundError:
             return  # the child is two saves ahead: the newer ones follow
-        replaced = self._persist(
-            lambda: self._leases.add_state(self._claim, event["slot"], stored, epoch=epoch, step=step)
-        )
+        replaced = self._persist(lambda: self._leases.add_state(self._claim, slot, stored, epoch=epoch, step=step))
         if replaced is not None and replaced.key != key:
             self.discard([replaced])
 
@@ -138,11 +141,7 @@ class AttemptFiles:
     def store_outputs(self, names: Iterable[str]) -> dict[str, Stored]:
         """Only right before the rows that make them exist."""
         prefix = f"jobs/{self._claim.job_id}/{self._claim.attempt}"
-        stored = {}
-        for name in names:
-            put = functools.partial(self._storage.put, f"{prefix}/{name}", self._written("output", name))
-            stored[name] = self._transfer(put)
-        return stored
+        return {name: self._put(f"{prefix}/{name}", self._written("output", name)) for name in names}
 
     def store_certificate(
         self, report: Any, spec: dict[str, Any], outputs: dict[str, Stored], signer: Signer, keys: SigningKeyRepository
@@ -160,14 +159,19 @@ class AttemptFiles:
         path = self._folder / certificate.NAME
         path.write_bytes(signer.envelope(payload, certificate.PAYLOAD_TYPE))
         key = f"jobs/{self._claim.job_id}/{self._claim.attempt}/{certificate.NAME}"
-        return {certificate.NAME: self._transfer(lambda: self._storage.put(key, path))}
+        return {certificate.NAME: self._put(key, path)}
 
     def _written(self, folder: str, name: str) -> Path:
         """A file of the child's, which is not believed: it may not have this process read what it cannot itself."""
-        path = self._folder / folder / name
-        if Path(name).name != name or path.is_symlink():
+        if not _plain(name) or (self._folder / folder / name).is_symlink():
             raise StrayFileError(f"the child named {name!r}, which is no file of its folder {folder}")
-        return path
+        return self._folder / folder / name
+
+    def _put(self, key: str, path: Path) -> Stored:
+        try:
+            return self._transfer(lambda: self._storage.put(key, path))
+        except IrregularFileError as error:  # it was exchanged after it was looked at
+            raise StrayFileError(f"the child named {path.name!r}, which is no file") from error
 
     def discard(self, files: list[Stored]) -> None:
         """Nothing refers to them any more; what cannot be removed within seconds is swept later."""
@@ -187,6 +191,11 @@ class AttemptFiles:
 
     def _transfer(self, copy: Callable[[], T]) -> T:
         return transfer(copy, self._heed, self._settings.silence_seconds)
+
+
+def _plain(name: object) -> bool:
+    """Whether it names something directly in a folder."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _without_path(file: dict[str, Any] | None) -> dict[str, Any] | None:

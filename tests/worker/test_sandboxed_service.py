@@ -17,7 +17,6 @@ from tests.faults.floor import descendants, until
 from tests.service import Service, alive
 from tests.worker.test_child import event
 from worker.child import Child
-from worker.files import AttemptFiles, StrayFileError
 
 WITHOUT = [sys.executable, "-P", str(Path(__file__).with_name("without_landlock.py"))]
 SPEC = {
@@ -103,17 +102,6 @@ def test_off_where_the_operator_said_so(tmp_path, example, arrays):
         service.until(job, "phase", phase="baseline")
         watch.ended.set()
     assert {filters for filters, _ in watch.found["ingest"]} == {"1"}, "that of the test's own command"
-
-
-@pytest.mark.parametrize("name", ["../spec.json", "/etc/passwd", "link"])
-def test_a_child_has_no_file_stored_that_it_may_not_read_itself(name, tmp_path):
-    """What it names is not believed."""
-    (tmp_path / "output").mkdir()
-    (tmp_path / "output" / "link").symlink_to("/etc/passwd")
-    (tmp_path / "spec.json").write_text("{}")
-    files = AttemptFiles(None, tmp_path, None, None, None, heed=lambda: None)
-    with pytest.raises(StrayFileError):
-        files._written("output", name)
 
 
 def test_a_child_that_talks_without_end_fills_no_memory(tmp_path):
