@@ -8,6 +8,7 @@ from core.report import Count, Search, SearchPoint, SearchRung, Trial
 from core.search import search as searching
 from core.search.plan import pareto
 from core.search.state import Tried
+from core.search.trials import ATTACK
 from core.train import Trained
 
 Ended = Literal["goal", "budget", "complete"]
@@ -23,7 +24,7 @@ def found(search: searching.Search, trained: Trained) -> Search:
         goal=search.auto.goal.model_dump(),
         least_clean=search.target.clean,
         held_out_images=len(search.held_out),
-        attack=searching.ATTACK.model_dump(mode="json"),
+        attack=ATTACK.model_dump(mode="json"),
         scale=state.scale,
         refused=search.refused,
         rungs=tuple(_rungs(search)),
@@ -36,7 +37,7 @@ def found(search: searching.Search, trained: Trained) -> Search:
         met=search.violation(search.shipped) == 0,
         stopped=stopped,
         where=where,
-        seconds=search.elapsed,
+        seconds=search.trials.elapsed,
     )
 
 
@@ -78,11 +79,11 @@ def _ended(search: searching.Search, trained: Trained) -> tuple[Ended, str]:
 
 
 def _rungs(search: searching.Search) -> list[SearchRung]:
-    rungs = []
+    rungs, ended_in = [], search.state.rungs - (search.state.cut is None)
     for number, rung in enumerate(search.rungs):
         tried = [each for each in search.state.tried if each.rung == number]
         ranks = {each.candidate: rank for rank, each in enumerate(sorted(tried, key=search.rank), 1)}
-        most = search.rungs[number + 1].candidates if number + 1 < len(search.rungs) else 1
+        most = search.rungs[number + 1].candidates if number < ended_in else 1
         trials = []
         for each in tried:
             rank = ranks[each.candidate]

@@ -7,29 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from core.attacks.pgd import PGD
 from core.cost import Cost
 from core.data import ImageSet, sample
 from core.defenses.auto import Auto
 from core.errors import DivergedError, Stopped, UnsupportedError
-from core.evaluate import Bench, predict, survivors
 from core.inputs import Inputs
-from core.models.classifier import Classifier
 from core.prepared import Workdir
 from core.progress import Progress
 from core.search.candidates import candidate, with_epochs
 from core.search.goal import GoalJudge, Target
 from core.search.plan import Rung, cost, plan
-from core.search.state import FILE, SearchState, Tried
-from core.selection import Judge
+from core.search.state import SearchState, Tried
+from core.search.trials import Trials, batches
 from core.spec import JobSpec
-from core.train import Trained, Trainer
-from core.training_state import forget_others
-
-ATTACK = PGD(steps=20, step_size="eps/4")
-"""What judges the candidates: stronger than what chooses epochs, and than what most of them train on."""
+from core.train import Trained
 
 _SEARCH_SHARE = 0.6  # of the budget; the rest is the winner's
 _LEAST_SCALE = 1 / 64
@@ -52,6 +43,7 @@ class Search:
     fb_per_second: float | None
     clock: Callable[[], float] = time.monotonic
     last_good: Trained | None = None
+    trials: Trials = field(init=False)
     state: SearchState = field(init=False)
     auto: Auto = field(init=False)
     target: Target = field(init=False)
@@ -68,10 +60,8 @@ class Search:
             raise TypeError("a search needs defense auto and training images")
         self.auto, self.held_out, self._train = auto, held_out, train
         self.target = Target(auto.goal.robust, self.clean_before - auto.goal.max_clean_drop)
-        self.state = SearchState.restore(self.workdir.root / "state", self.inputs.spec.digest())
-        self._resumed_at, self._spent = self.clock(), self.state.seconds
-        self._asked = self._too_late = False
-        self._best = self.workdir.root / "state" / "search-best.pt"
+        self.trials = Trials(self.inputs, held_out, self.workdir, self.on_event, self.should_stop, self.clock)
+        self.state = self.trials.state
 
     def run(self) -> Trained:
         """Search, then train the winner on all images; goes on where it was stopped.
@@ -86,20 +76,21 @@ class Search:
                     self._try(number, rung, name)
             if self.state.cut is not None:
                 break
-            last = number + 1 == len(self.rungs)
-            kept = self.ranked(field)[: 1 if last else self.rungs[number + 1].candidates]
+            ranked = self.ranked(field)
+            best = self.violation(self.state.find(number, ranked[0]))
+            last = best == 0 or number + 1 == len(self.rungs)
+            kept = ranked[: 1 if last else self.rungs[number + 1].candidates]
             if number == self.state.rungs:
                 self.state.rungs += 1
-                self._save(0, self.state.steps)
+                self.trials.save(0, self.state.steps)
                 dropped = [name for name in field if name not in kept]
                 counted = {"rung": number + 1, "rungs": len(self.rungs)}
                 self.on_event({"type": "rung", **counted, "kept": kept, "dropped": dropped})
             field = kept
-            best = self.violation(self.state.find(number, field[0]))
-            if best == 0:
-                break
             if best == float("inf"):
                 raise DivergedError("every candidate diverged", "name others in defense.candidates")
+            if last:
+                break
         return self._train_winner(self.ranked(field)[0])
 
     def ranked(self, names: list[str]) -> list[str]:
@@ -123,11 +114,6 @@ class Search:
             return float("inf")
         total = len(self.held_out)
         return self.target.violation(tried.clean / total, tried.robust / total)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of the budget that are spent, over all attempts."""
-        return self._spent + self.clock() - self._resumed_at
 
     @property
     def budget(self) -> float:
@@ -177,25 +163,25 @@ class Search:
         before = sum(each.candidates * each.fb for each in self.rungs[:number])
         before += rung.fb * sum(t.rung == number for t in self.state.tried)
         report = self.progress.reporter("search", self.on_event)
-        trainer = self._trainer(
+        trainer = self.trials.trainer(
             spec,
             images,
             GoalJudge(self.target),
             final=False,
             on_progress=lambda share, _: report((before + share * rung.fb) / cost(self.rungs), 0),
-            is_late=lambda: self.elapsed > _SEARCH_SHARE * self.budget,
+            is_late=lambda: self.trials.elapsed > _SEARCH_SHARE * self.budget,
         )
-        self._begin(f"{number + 1}-{name}")
+        self.trials.begin(f"{number + 1}-{name}")
         try:
             trained = trainer.train()
         except DivergedError as error:
             self._record(number, name, spec, images, None, error.detail)
             return
         except Stopped:
-            if not self._too_late:
+            if not self.trials.too_late:
                 raise
             self.state.cut = f"in rung {number + 1} of {len(self.rungs)}, while {name} was trained"
-            self._save(0, self.state.steps)
+            self.trials.save(0, self.state.steps)
             return
         self.state.book(Cost(**trained.state.training_cost) + Cost(**trained.state.validation_cost))
         self._record(number, name, spec, images, trained, None)
@@ -204,40 +190,21 @@ class Search:
         self, number: int, name: str, spec: JobSpec, images: ImageSet, trained: Trained | None, failed: str | None
     ) -> None:
         """Measure what a candidate has come to, note it, and tell it."""
-        tried = self._judge(number, name, images, trained, failed)
-        self.state.steps += spec.epochs * self._batches(spec, images)
+        tried = self.trials.measure(number, name, images, trained, failed)
+        self.state.steps += spec.epochs * batches(spec, images)
         if trained is not None and all(self.violation(tried) < self.violation(other) for other in self.state.tried):
-            self._keep(trained)
+            self.trials.keep_best(trained)
         self.state.tried.append(tried)
         self.state.current = None
-        self._save(0, self.state.steps)
+        self.trials.save(0, self.state.steps)
         self._tell(tried)
-
-    def _keep(self, trained: Trained) -> None:
-        """The best model so far, in case the winner's whole training comes to less."""
-        path = self._best
-        temporary = path.with_suffix(".tmp")
-        torch.save(trained.weights, temporary)
-        temporary.replace(path)
-        self.on_event({"type": "state", "file": path.name, "slot": path.name, "epoch": 0, "step": self.state.steps})
 
     def _shipping(self, winner: Trained, final: Tried) -> Trained:
         """The winner, or what a rung left if that is nearer to the goal: the budget may have cut the winner short."""
         best = min(self.state.tried, key=self.violation, default=final)
-        self.shipped = best if self.violation(best) < self.violation(final) and self._best.exists() else final
-        if self.shipped is final:
-            return winner
-        weights = torch.load(self._best, map_location=self.inputs.device, weights_only=True)
-        return replace(winner, weights=weights)
-
-    def _judge(self, number: int, name: str, images: ImageSet, trained: Trained | None, failed: str | None) -> Tried:
-        clean, robust, epochs, fb = None, None, 0, 0
-        if trained is not None:
-            model = self.inputs.build()
-            model.net.load_state_dict(trained.weights)
-            clean, robust = self.count(model)
-            epochs, fb = len(trained.state.curves), trained.state.training_cost["fb"]
-        return Tried(name, number, len(images), epochs, clean, robust, self.elapsed - self.state.begun, fb, failed)
+        weights = self.trials.best() if self.violation(best) < self.violation(final) else None
+        self.shipped = final if weights is None else best
+        return winner if weights is None else replace(winner, weights=weights)
 
     def _tell(self, tried: Tried) -> None:
         total, missing = len(self.held_out), self.violation(tried)
@@ -267,27 +234,27 @@ class Search:
         spec = self.winner
         self.progress.epochs = spec.epochs
         report = self.progress.reporter("training", self.on_event)
-        trainer = self._trainer(
+        trainer = self.trials.trainer(
             spec,
             images,
-            GoalJudge(self.target, self._accuracies),
+            GoalJudge(self.target, self.trials.accuracies),
             final=True,
             on_progress=report,
-            is_late=lambda: self.elapsed > self.budget and trainer.last_good is not None,
+            is_late=lambda: self.trials.elapsed > self.budget and trainer.last_good is not None,
         )
-        self._begin("winner")
+        self.trials.begin("winner")
         try:
             trained = trainer.train()
         except Stopped:
-            if not self._too_late or trainer.last_good is None:
+            if not self.trials.too_late or trainer.last_good is None:
                 raise
             trained = trainer.last_good
             trained.state.stopped = "budget"
         finally:
             self.last_good = trainer.last_good
         if self.state.final is None:
-            self.state.final = self._judge(len(self.rungs), name, images, trained, None)
-            self._save(spec.epochs, 0)
+            self.state.final = self.trials.measure(len(self.rungs), name, images, trained, None)
+            self.trials.save(spec.epochs, 0)
         return self._shipping(trained, self.state.final)
 
     def _payable_epochs(self, planned: JobSpec, name: str) -> int:
@@ -296,90 +263,4 @@ class Search:
         if latest is None or latest.failed or not latest.seconds:
             return planned.epochs
         per_epoch = latest.seconds / (latest.images * latest.epochs) * len(self._train)
-        return max(1, min(planned.epochs, int((self.budget - self.elapsed) / per_epoch)))
-
-    def _trainer(
-        self,
-        spec: JobSpec,
-        images: ImageSet,
-        judge: Judge,
-        *,
-        final: bool,
-        on_progress: Callable[[float, int], None],
-        is_late: Callable[[], bool],
-    ) -> Trainer:
-        inputs = replace(self.inputs, spec=spec, train=images)
-        if spec.training is None or inputs.setting is None:
-            raise TypeError("a candidate trains")
-        forget_others(self.workdir, spec.digest())
-        self._too_late = False
-        batches = self._batches(spec, images)
-
-        def watch(event: dict[str, Any]) -> None:
-            if event["type"] == "state":
-                # places grow over the whole job: how far it has got must be told from where it was before
-                epoch, step = event["epoch"], event["step"]
-                if not final:
-                    epoch, step = 0, epoch * batches + step
-                if epoch == 0:
-                    step += self.state.steps
-                self._save(epoch, step)
-                self.on_event({**event, "epoch": epoch, "step": step})
-            elif final:
-                self.on_event(event)
-
-        def stop() -> bool:
-            self._asked = self._asked or self.should_stop()
-            self._too_late = not self._asked and (self._too_late or is_late())
-            return self._asked or self._too_late
-
-        return Trainer(
-            spec=spec,
-            training=spec.training,
-            model=inputs.uploaded(self.workdir),
-            setting=inputs.setting,
-            held_out=self.held_out,
-            device=inputs.device,
-            evaluation_batch=inputs.evaluation_batch,
-            workdir=self.workdir,
-            on_event=watch,
-            on_progress=on_progress,
-            should_stop=stop,
-            judge=judge,
-        )
-
-    def _batches(self, spec: JobSpec, images: ImageSet) -> int:
-        return -(-len(images) // spec.training.batch_size) if spec.training else 0
-
-    def _begin(self, what: str) -> None:
-        """Note when a training begins, once; a resumed one began before."""
-        if self.state.current != what:
-            self.state.current, self.state.begun = what, self.elapsed
-            self._save(0, self.state.steps)
-
-    def _accuracies(self, model: Classifier) -> tuple[float, float]:
-        clean, robust = self.count(model)
-        return clean / len(self.held_out), robust / len(self.held_out)
-
-    def count(self, model: Classifier) -> tuple[int, int]:
-        """Held-out images that are correct, clean and under the search's attack. Raises: Stopped if asked to."""
-        inputs, earlier, before = self.inputs, model.on_forward, model.cost.copy()
-        bench = Bench(self.held_out, inputs.num_classes, inputs.spec.seed, inputs.evaluation_batch, inputs.device)
-        model.on_forward = self._stop_if_asked
-        try:
-            clean = predict(model, bench) == bench.labels
-            robust = survivors(model, bench, clean, ATTACK, inputs.spec.threat)
-        finally:
-            model.on_forward = earlier
-        self.state.book(model.cost - before)
-        return int(clean.sum()), int(robust.sum())
-
-    def _stop_if_asked(self) -> None:
-        self._asked = self._asked or self.should_stop()
-        if self._asked:
-            raise Stopped
-
-    def _save(self, epoch: int, step: int) -> None:
-        self.state.seconds = self.elapsed
-        self.state.save(self.workdir.root / "state", self.inputs.spec.digest())
-        self.on_event({"type": "state", "file": FILE, "slot": FILE, "epoch": epoch, "step": step})
+        return max(1, min(planned.epochs, int((self.budget - self.trials.elapsed) / per_epoch)))

@@ -22,6 +22,7 @@ from core.report import Report
 from core.run import run
 from core.search.account import found, remarks
 from core.search.search import Search
+from core.search.trials import Trials
 from core.spec import JobSpec
 from tests.core.workdirs import make_workdir, save, small_data
 
@@ -247,11 +248,11 @@ def test_a_budget_for_nothing_still_gives_the_first_candidate_an_epoch(ingested,
 
 def test_what_was_spent_before_a_kill_is_spent(ingested, tmp_path):
     spec = job(goal={"budget_minutes": 0.5})
-    process = Process(ingested, tmp_path / "a", spec, should_stop=lambda p: p.search.elapsed > 10, clock=Clock())
+    process = Process(ingested, tmp_path / "a", spec, should_stop=lambda p: p.search.trials.elapsed > 10, clock=Clock())
     with pytest.raises(Stopped):
         process.run()
     again = Process(ingested, tmp_path / "b", spec, process.stored, clock=lambda: 0.0)
-    assert 10 < again.search.elapsed < 20
+    assert 10 < again.search.trials.elapsed < 20
 
 
 def test_the_winner_gets_the_epochs_that_are_left(ingested, tmp_path):
@@ -277,7 +278,7 @@ def test_what_a_rung_left_ships_if_the_winner_comes_to_less(whole, ingested, tmp
     """Else a training that the budget cut short would ship in place of a better model that was there."""
     first = Process(ingested, tmp_path / "a", job())
     nothing = {key: torch.zeros_like(value) for key, value in whole.trained.weights.items()}
-    monkeypatch.setattr(Search, "_judge", spoiled(Search._judge, nothing))
+    monkeypatch.setattr(Trials, "measure", spoiled(Trials.measure, nothing))
     first.run()
     report = first.report
     best = min((trial for rung in report.rungs for trial in rung.trials), key=lambda trial: trial.violation)
@@ -285,7 +286,7 @@ def test_what_a_rung_left_ships_if_the_winner_comes_to_less(whole, ingested, tmp
     assert (report.shipped.candidate, report.shipped.rung) == (best.candidate, best.rung)
     model = first.inputs.build()
     model.net.load_state_dict(first.trained.weights)
-    assert first.search.count(model) == (best.clean.correct, best.robust.correct)
+    assert first.search.trials.count(model) == (best.clean.correct, best.robust.correct)
     assert "as rung" in remarks(report)[1]
     again = Process(ingested, tmp_path / "b", job(), first.stored).run()
     assert all(torch.equal(value, again.trained.weights[key]) for key, value in first.trained.weights.items())
