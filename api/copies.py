@@ -9,12 +9,24 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
+from jobs.errors import JobsError
 from jobs.storage import Storage
 from jobs.tables import Artifact
 
 _MOST_BYTES = 4 << 30
 _KEEP_SECONDS = 60.0
+
+
+class TooManyDownloadsError(JobsError):
+    """No room for one more copy."""
+
+    status, code = 503, "too_many_downloads"
+    retry_after = 10.0
+
+    def __init__(self) -> None:
+        super().__init__("too much is being downloaded already", "try again soon")
 
 
 @dataclass
@@ -43,25 +55,46 @@ class Copies:
     def __init__(self, storage: Storage, folder: Path, most_bytes: int = _MOST_BYTES) -> None:
         self._storage, self._folder, self._most_bytes = storage, folder, most_bytes
         self._lock = threading.Lock()
-        self._copies: OrderedDict[str, Copy] = OrderedDict()
+        self._copies: OrderedDict[str, Copy] = OrderedDict()  # that are kept
+        self._open: WeakValueDictionary[tuple[str, str], Copy] = WeakValueDictionary()  # that are kept or being read
+        self._coming = 0  # bytes that are being copied
+        self._making: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._timer: threading.Timer | None = None
 
     def get(self, artifact: Artifact) -> Copy:
-        """The newest copy, or a new one. Raises: StorageCorruptError, StorageError, StorageFullError."""
+        """The newest copy, or a new one.
+
+        Raises: StorageCorruptError, StorageError, StorageFullError, TooManyDownloadsError.
+        """
         version = self._storage.version(artifact.key)
         with self._lock:
-            self._forget()
-            copy = self._copies.get(artifact.key)
-            if copy is not None and copy.version == version:
-                copy.used_at = time.monotonic()
+            making = self._making.setdefault(artifact.key, threading.Lock())
+        with making:  # of those that come at once, one copies
+            with self._lock:
+                copy = self._open.get((artifact.key, version))
+                if copy is None:
+                    self._check_room(artifact.size)
+            if copy is None:
+                try:
+                    copy = self._make(artifact, version)
+                finally:
+                    with self._lock:
+                        self._coming -= artifact.size
+            copy.used_at = time.monotonic()
+            with self._lock:
+                self._open[artifact.key, version] = copy
+                self._copies[artifact.key] = copy
                 self._copies.move_to_end(artifact.key)
-                return copy
-        copy = self._make(artifact, version)
-        with self._lock:
-            self._copies[artifact.key] = copy
-            self._copies.move_to_end(artifact.key)
-            self._forget()
+                self._forget()
         return copy
+
+    def _check_room(self, size: int) -> None:
+        """Copies that were forgotten last as long as somebody reads them, however slowly."""
+        self._forget(size)
+        taken = self._coming + sum(copy.size for copy in self._open.values())
+        if taken and taken + size > 2 * self._most_bytes:
+            raise TooManyDownloadsError
+        self._coming += size
 
     def _make(self, artifact: Artifact, version: str) -> Copy:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -70,16 +103,16 @@ class Copies:
             self._storage.fetch([artifact.key], artifact.sha256, path)
             return Copy(os.open(path, os.O_RDONLY), artifact.size, version)  # it lives on without a name
 
-    def _forget(self) -> None:
+    def _forget(self, coming: int = 0) -> None:
         """Those that nobody asked for lately, and the oldest where they take too much room; again after a while."""
         oldest = time.monotonic() - _KEEP_SECONDS
-        room = sum(copy.size for copy in self._copies.values())
+        room = coming + sum(copy.size for copy in self._copies.values())
         while self._copies:
             key, copy = next(iter(self._copies.items()))
             if copy.used_at >= oldest and room <= self._most_bytes:
                 break
             room -= copy.size
-            del self._copies[key]
+            del self._copies[key], copy
         if self._copies and self._timer is None:
             self._timer = threading.Timer(_KEEP_SECONDS, self._forget_later)
             self._timer.daemon = True

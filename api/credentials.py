@@ -13,12 +13,13 @@ from starlette.requests import HTTPConnection
 
 from api.browsers import SAFE_METHODS, check_origin
 from api.rates import Buckets
-from api.refusals import InvalidKeyError, TooManyFailuresError
+from api.refusals import InvalidKeyError, RateLimitedError, TooManyFailuresError
 from jobs.database import AWAY
 from jobs.keys import KEY, KeyRepository, Known
 
 _NOTE_SECONDS = 60.0
 _KEPT = 10_000
+_LOGINS_PER_MINUTE = 30  # of one key, each of which leaves a row
 
 
 class Credentials:
@@ -26,6 +27,7 @@ class Credentials:
 
     def __init__(self, keys: KeyRepository, wrong_per_minute: int) -> None:
         self._keys, self._failures, self._wrong_per_minute = keys, Buckets(), wrong_per_minute
+        self._logins = Buckets()
         self._good: OrderedDict[tuple[str, str], None] = OrderedDict()  # addresses, and keys that were valid there
         self._noted: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
@@ -67,6 +69,14 @@ class Credentials:
             self._good.popitem(last=False)
         return known
 
+    async def check_login(self, request: HTTPConnection, token: str) -> Known:
+        """As ``check``, for a new session. Raises: RateLimitedError where the key began too many."""
+        known = await self.check(request, token)
+        taken = self._logins.take(known.key_id, _LOGINS_PER_MINUTE)
+        if taken.wait:
+            raise RateLimitedError(taken.wait)
+        return known
+
     def note(self, known: Known) -> None:
         """The key is used: written down now and then, and no answer waits for it."""
         if time.monotonic() - self._noted.get(known.key_id, -_NOTE_SECONDS) >= _NOTE_SECONDS:
@@ -91,4 +101,7 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else str(parsed)
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    # a proxy that listens on both writes ::ffff:192.0.2.1, and all of IPv4 would be one network
+    return str(parsed.ipv4_mapped or ipaddress.ip_network(f"{parsed}/64", strict=False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,7 +13,7 @@ from api.caller import Caller
 from api.credentials import Credentials
 from api.errors import problem_of
 from api.rates import Buckets
-from api.refusals import RateLimitedError
+from api.refusals import RateLimitedError, TooManyAtOnceError
 from jobs.errors import UploadTooLargeError
 from jobs.limits import Limits
 from jobs.scopes import SCOPES
@@ -35,6 +37,7 @@ PUBLIC = frozenset(
 # whoever asks: the answer is the same, also while the database is away
 _NOBODY = frozenset({"/healthz", "/readyz", "/login"})
 _STRANGERS_BYTES = 1 << 16
+_MOST_OPEN = 200  # requests of one tenant at one time, in one process: each stream asks the database again and again
 
 
 class Door:
@@ -42,6 +45,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, credentials: Credentials | None, limits: Limits) -> None:
         self._app, self._credentials, self._limits, self._rates = app, credentials, limits, Buckets()
+        self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, with "temper.caller" in the scope: a Caller, or None for a stranger."""
@@ -68,9 +72,18 @@ class Door:
         if taken.wait:
             await problem_of(RateLimitedError(taken.wait))(scope, receive, counted)
             return
+        if self._open[known.tenant_id] >= _MOST_OPEN:
+            error = TooManyAtOnceError(f"{_MOST_OPEN} requests of this tenant are not answered to their ends yet")
+            await problem_of(error)(scope, receive, counted)
+            return
         self._credentials.note(known)
         caller = Caller(known.tenant_id, known.key_id, known.scopes, limits, known.session)
-        await self._pass(caller, scope, receive, counted)
+        self._open[known.tenant_id] += 1
+        try:
+            await self._pass(caller, scope, receive, counted)
+        finally:
+            self._open[known.tenant_id] -= 1
+            self._open += Counter()  # forgets those at zero
 
     async def _pass(self, caller: Caller | None, scope: Scope, receive: Receive, send: Send) -> None:
         scope["temper.caller"] = caller

@@ -20,7 +20,7 @@ from jobs.tables import Upload
 from jobs.uploads import NewUpload, UploadRepository
 
 FILES = ("checkpoint", "data")
-MAX_FIELD_BYTES = 1 << 20
+MAX_FIELD_BYTES = 1 << 16
 _NAME_LENGTH = 200
 
 
@@ -33,7 +33,7 @@ async def receive(
     Raises: SpecInvalidError; UploadTooLargeError, StorageFullError and others of Intake.
     """
     form = _Form(uploads, services, names)
-    with services.transfers.place():
+    with services.transfers.place(uploads.tenant_id):
         try:
             await form.read(request)
             yield form.fields, form.files
@@ -129,4 +129,9 @@ class _Form:
 def shown_name(filename: str) -> str:
     """Only the last part: browsers may send paths, and the name is only ever shown."""
     last = filename.replace("\\", "/").rpartition("/")[2][:_NAME_LENGTH]
-    return last.encode("utf-8", "replace").decode().replace("\0", "")
+    return printable(last)
+
+
+def printable(text: str) -> str:
+    """Without what a terminal, a log or a database would stumble over; another blank is a blank."""
+    return "".join(letter if letter.isprintable() else " " * letter.isspace() for letter in text).strip()

@@ -80,7 +80,7 @@ def list_jobs(
 ) -> JobPage:
     """One page; `next` is the cursor of the page after, or null."""
     after = views.decode_cursor(cursor) if cursor else None
-    found = jobs.page(state=state, defense=defense, limit=limit + 1, after=after)
+    found = jobs.page(state=state, defense=defense, limit=limit + 1, after=after, specs=False)
     more = len(found) > limit
     items = [views.job_summary(job) for job in found[:limit]]
     return {"items": items, "next": views.encode_cursor(found[limit - 1]) if more else None}

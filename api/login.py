@@ -29,7 +29,7 @@ async def log_in(request: Request, services: Provided) -> JSONResponse:
     credentials: Credentials | None = request.app.state.credentials
     if credentials is None or services.keys is None:
         return JSONResponse(Session(scopes=sorted(SCOPES), expires_in=None))
-    known = await credentials.check(request, await _key(request))
+    known = await credentials.check_login(request, await _key(request))
     token = await run_in_threadpool(services.keys.log_in, known.key_id)
     answer = JSONResponse(Session(scopes=sorted(known.scopes), expires_in=SESSION_SECONDS))
     answer.set_cookie(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -11,6 +12,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from api.refusals import TooManyAtOnceError
 from jobs.errors import JobsError
 from jobs.intake import PART_BYTES, Hashes, Intake
 from jobs.storage import Storage
@@ -21,22 +23,29 @@ MEASURED = 1 << 62  # a route's max_body_size, where the door has the limit of w
 
 
 class Transfers:
-    """The bodies that this process receives now, at most ``most``; what it knows of those that are to go on."""
+    """The bodies that this process receives now, at most ``most``; what it knows of those that are to go on.
 
-    def __init__(self, storage: Storage, most: int) -> None:
-        self._storage, self._most, self._now = storage, most, 0
+    ``shared``: by tenants, of whom each has at most a quarter: bodies may come slowly.
+    """
+
+    def __init__(self, storage: Storage, most: int, *, shared: bool = False) -> None:
+        self._storage, self._most, self._share = storage, most, max(1, most // 4) if shared else most
+        self._now: Counter[str] = Counter()
         self._hashes = Hashes()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """For one body. Raises: HTTPException 503 if there is none."""
-        if self._now >= self._most:
+    def place(self, tenant_id: str) -> Iterator[None]:
+        """For one body. Raises: HTTPException 503 if there is none; TooManyAtOnceError if the tenant has its share."""
+        if self._now.total() >= self._most:
             raise HTTPException(503, f"{self._most} bodies are being received already", {"Retry-After": "5"})
-        self._now += 1
+        if self._now[tenant_id] >= self._share:
+            raise TooManyAtOnceError(f"{self._share} bodies of this tenant are being received already")
+        self._now[tenant_id] += 1
         try:
             yield
         finally:
-            self._now -= 1
+            self._now[tenant_id] -= 1
+            self._now += Counter()  # forgets those at zero
 
     @asynccontextmanager
     async def receiver(

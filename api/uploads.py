@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from api import shapes, tus, views
 from api.caller import READ, WRITE, Asking, Caller, Uploads
 from api.deadlines import SlowSenderError
-from api.job_form import discard, shown_name
+from api.job_form import discard, printable, shown_name
 from api.receive import MEASURED, body, check_length
 from api.services import Provided, Services
 from api.shapes import Deleted, UploadPage
@@ -62,7 +62,7 @@ async def create_upload(request: Request, asking: Asking, uploads: Uploads, serv
         filename=shown_name(metadata.get("filename", "")) or "upload",
         size=size,
         standalone=True,
-        purpose=metadata.get("purpose"),
+        purpose=printable(metadata["purpose"]) if "purpose" in metadata else None,
         tus_metadata=raw,
         keep_seconds=_keep(metadata.get("expires_after"), services),
     )
@@ -161,7 +161,10 @@ async def _take(
     if upload.finished_at is not None:
         return upload
     checksum = tus.checksum(request)
-    with services.transfers.place():
+    if checksum is not None:  # nothing of it counts before its end
+        length = request.headers.get("content-length", "")
+        await run_in_threadpool(uploads.check_room, int(length) if length.isdecimal() else most)
+    with services.transfers.place(uploads.tenant_id):
         async with services.transfers.receiver(upload, uploads, held=checksum is not None) as receiver:
             try:
                 async for chunk in body(request, most, too_long):

@@ -11,6 +11,7 @@ from typing import cast
 from api import shapes
 from api.errors import SpecInvalidError
 from api.shapes import DataSource, Failure, JobDetail, JobSummary, Links, Progress
+from jobs.session import ID
 from jobs.states import State
 from jobs.tables import Event, Job, Upload
 
@@ -99,7 +100,9 @@ def encode_cursor(row: Job | Upload) -> str:
 def decode_cursor(cursor: str) -> tuple[float, str]:
     """The inverse of ``encode_cursor``."""
     try:
-        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor))
-        return float(created_at), str(job_id)
+        created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor))
+        if not ID.fullmatch(row_id):
+            raise ValueError("no id")
+        return float(created_at), row_id
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         raise SpecInvalidError.field("cursor", 'not a cursor: pass the "next" of the page before') from error

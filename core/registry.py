@@ -21,7 +21,7 @@ class Entry(BaseModel):
     A subclass narrows ``name`` to a Literal; its fields are the hyper-parameters, with bounds and descriptions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     title: ClassVar[str]
     paper: ClassVar[str] = ""

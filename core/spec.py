@@ -34,7 +34,7 @@ Channel = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSpec(_Part):
@@ -47,8 +47,10 @@ class ModelSpec(_Part):
         "uploaded", description='What training starts from: the checkpoint, or "random", training from scratch.'
     )
     num_classes: int | None = Field(None, ge=2, le=100_000, description="Read from the checkpoint if left out.")
-    mean: tuple[Channel, ...] | None = Field(None, description="Normalisation, one value a channel; none if left out.")
-    std: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = Field(None, description="See mean.")
+    mean: tuple[Channel, ...] | None = Field(
+        None, max_length=16, description="Normalisation, one value a channel; none if left out."
+    )
+    std: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = Field(None, max_length=16, description="See mean.")
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> ModelSpec:
@@ -65,7 +67,7 @@ class DataSpec(_Part):
     format: Literal["npz", "imagefolder", "parquet", "webdataset"] | None = Field(
         None, description="Format of the uploaded data; told from the file if left out."
     )
-    dataset: str | None = Field(None, description="A name from GET /datasets, in place of an upload.")
+    dataset: str | None = Field(None, max_length=200, description="A name from GET /datasets, in place of an upload.")
     resize: int | None = Field(None, ge=8, le=1024, description="Image files: shorter side after resizing.")
     crop: int | None = Field(None, ge=8, le=1024, description="Image files: side of the central crop.")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bilinear", description="For resize.")

@@ -14,7 +14,7 @@ Norm = Literal["linf", "l2", "l1"]
 class ThreatModel(BaseModel):
     """A ball around each clean image, always intersected with the box [0, 1]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     norm: Norm = Field("linf", description="Norm of the perturbation.")
     eps: Annotated[Pixels, Field(le=1e8)] = Field(

@@ -24,6 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,99}")
 NAME_RULE = "letters, digits, blanks and . _ - only, at most 100"
 """Of tenants and keys."""
 SESSION_SECONDS = 7 * 24 * 3600.0
+_MOST_SESSIONS = 50  # of one key; the oldest gives way
 _PREFIX = 12
 _USED_SECONDS = 60.0
 
@@ -90,6 +91,10 @@ class KeyRepository(Sessions):
         token = secrets.token_urlsafe(32)
         with self._write() as session:
             session.execute(delete(BrowserSession).where(BrowserSession.expires_at < now()))
+            newest = select(BrowserSession.sha256).where(BrowserSession.key_id == key_id)
+            newest = newest.order_by(BrowserSession.created_at.desc()).limit(_MOST_SESSIONS - 1)
+            others = BrowserSession.sha256.not_in([*session.scalars(newest)])
+            session.execute(delete(BrowserSession).where(BrowserSession.key_id == key_id, others))
             expires = now() + SESSION_SECONDS
             row = BrowserSession(sha256=_digest(token), key_id=key_id, created_at=now(), expires_at=expires)
             session.add(row)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, func, select, tuple_
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, defer
 
 from jobs.database import now
 from jobs.errors import JobNotFoundError, StorageFullError, UploadNotFoundError, WrongStateError
@@ -122,8 +122,10 @@ class JobRepository(Sessions):
         with self._read() as session:
             return _position(session, job)
 
-    def page(self, *, state: str | None, defense: str | None, limit: int, after: tuple[float, str] | None) -> list[Job]:
-        """Newest first; ``after`` is (created_at, id) of the last one seen."""
+    def page(
+        self, *, state: str | None, defense: str | None, limit: int, after: tuple[float, str] | None, specs: bool = True
+    ) -> list[Job]:
+        """Newest first; ``after`` is (created_at, id) of the last one seen. Without ``specs`` theirs are not read."""
         query = (
             select(Job)
             .where(Job.tenant_id == self._tenant_id)
@@ -136,6 +138,8 @@ class JobRepository(Sessions):
             query = query.where(Job.defense == defense)
         if after:
             query = query.where(tuple_(Job.created_at, Job.id) < after)
+        if not specs:
+            query = query.options(defer(Job.spec, raiseload=True))
         with self._read() as session:
             return [*session.scalars(query)]
 

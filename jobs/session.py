@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from jobs.tables import Artifact, Event, Job, LogChunk, Message, Upload
 
 MAX_STALLED = 3
 _TAIL_LINES = 5
+
+
+ID = re.compile(r"[a-z]+_[0-9a-f]{20}")
 
 
 def new_id(prefix: str) -> str:

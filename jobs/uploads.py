@@ -67,6 +67,11 @@ class UploadRepository(Sessions):
         super().__init__(engine)
         self._tenant_id, self._limits, self._unfinished_seconds = tenant_id, limits, unfinished_seconds
 
+    @property
+    def tenant_id(self) -> str:
+        """Whose they are."""
+        return self._tenant_id
+
     # --- sending
 
     def begin(self, new: NewUpload) -> Upload:
@@ -99,6 +104,11 @@ class UploadRepository(Sessions):
             if upload.size not in (None, size) or upload.received > size:
                 raise UploadOffsetError(f"upload {upload_id} has another length, or more bytes already")
             upload.size = size
+
+    def check_room(self, size: int) -> None:
+        """So many bytes may come. Raises: StorageQuotaError, UploadTooLargeError."""
+        with self._write() as session:
+            Quota(session, self._tenant_id, self._limits).check_bytes(size)
 
     def append(self, upload_id: str, parts: Sequence[NewPart], offset: int, sha256: str | None = None) -> list[Stored]:
         """Stored bytes become the upload's, all or none, if it still ends at ``offset``: of two that race, one wins.

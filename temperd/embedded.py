@@ -95,7 +95,7 @@ def _compose(settings: Settings, work_dir: Path, sandbox: str, signer: Signer) -
             "runner": lambda: None if runner.alive else "it does not run: restart the service",
             "sandbox": lambda: checks.Fine(sandbox if sandbox == checks.OFF else f"ok ({sandbox})"),
         },
-        transfers=Transfers(storage, settings.max_transfers),
+        transfers=Transfers(storage, settings.max_transfers, shared=has_keys(settings)),
         copies=Copies(storage, settings.work_dir),
         signing_keys=signing_keys,
     )

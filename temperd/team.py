@@ -51,7 +51,7 @@ def compose_api(settings: Settings) -> FastAPI:
             settings,
             ring=bell.ring,
             checks={**asked, "sandbox": partial(checks.sandbox, upkeep)},
-            transfers=Transfers(storage, settings.max_transfers),
+            transfers=Transfers(storage, settings.max_transfers, shared=True),
             copies=Copies(storage, settings.work_dir),
             signing_keys=SigningKeyRepository(engine),
         )

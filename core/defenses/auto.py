@@ -16,7 +16,7 @@ from core.models.classifier import Classifier
 class Goal(BaseModel):
     """What the hardened model is to reach, and how long it may be looked for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     robust: float = Field(0.5, gt=0, le=1, description="Robust accuracy to reach, as a share: 0.45 is 45%.")
     max_clean_drop: float = Field(

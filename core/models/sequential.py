@@ -17,7 +17,7 @@ from core.models.base import Architecture, Domain, ImageShape
 class Layer(BaseModel):
     """One layer; what it takes in is inferred from the layer before."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def module(self, x: Tensor) -> nn.Module:
         """The torch layer for inputs like ``x``."""

@@ -16,7 +16,7 @@ class MultiStep(Schedule):
 
     name: Literal["multi-step"] = "multi-step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.5, 0.75), description="Points of decay, as shares of the run."
+        (0.5, 0.75), max_length=100, description="Points of decay, as shares of the run."
     )
     gamma: float = Field(0.1, gt=0, le=1, description="Factor of each decay.")
 

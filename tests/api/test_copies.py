@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import api.copies
-from api.copies import Copies
+from api.copies import Copies, TooManyDownloadsError
 from jobs.errors import StorageCorruptError
 from jobs.storage import Storage
 from jobs.tables import Artifact
@@ -66,7 +66,9 @@ def test_the_oldest_copy_goes_when_there_are_too_many_and_what_is_open_lives_on(
     assert held.read(0, 9) == CONTENT[:9]
     copies.get(artifacts[2])
     assert len(storage.fetched) == 3
-    copies.get(artifacts[0])
+    assert copies.get(artifacts[0]) is held
+    assert len(storage.fetched) == 3
+    copies.get(artifacts[1])
     assert len(storage.fetched) == 4, "it had to go"
 
 
@@ -82,3 +84,35 @@ def test_many_at_once_get_the_same_bytes(storage, tmp_path):
     with ThreadPoolExecutor(8) as pool:
         read = pool.map(lambda start: copies.get(artifact).read(start, 5000), range(0, 80_000, 1000))
     assert [*read] == [CONTENT[start : start + 5000] for start in range(0, 80_000, 1000)]
+
+
+def test_those_that_come_at_once_share_one_copy(storage, tmp_path):
+    copies, artifact = Copies(storage, tmp_path / "work"), put(storage, "jobs/a/1/x")
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(copies.get, [artifact] * 8)]
+    assert len(storage.fetched) == 1
+    assert len({copy.descriptor for copy in found}) == 1
+
+
+def test_one_that_is_still_being_read_is_not_copied_again(storage, tmp_path):
+    first, second = put(storage, "jobs/a/1/x"), put(storage, "jobs/a/1/y")
+    copies = Copies(storage, tmp_path / "work", most_bytes=len(CONTENT) + 1)
+    held = [copies.get(artifact) for artifact in [first, second] * 5]
+    assert len(storage.fetched) == 2
+    assert len({copy.descriptor for copy in held}) == 2
+
+
+def test_copies_that_are_being_read_take_no_more_than_their_room(storage, tmp_path):
+    artifacts = [put(storage, f"jobs/a/1/{number}") for number in range(3)]
+    copies = Copies(storage, tmp_path / "work", most_bytes=len(CONTENT))
+    held = [copies.get(artifact) for artifact in artifacts[:2]]
+    with pytest.raises(TooManyDownloadsError):
+        copies.get(artifacts[2])
+    assert len(storage.fetched) == 2
+    del held[0]
+    assert copies.get(artifacts[2]).read(0, 9) == CONTENT[:9]
+
+
+def test_a_file_larger_than_all_room_is_served_alone(storage, tmp_path):
+    copies = Copies(storage, tmp_path / "work", most_bytes=10)
+    assert copies.get(put(storage, "jobs/a/1/x")).read(0, 9) == CONTENT[:9]

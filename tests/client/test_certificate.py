@@ -37,11 +37,11 @@ def report(files):
 class Shipped:
     """Files of a job, and their certificate."""
 
-    def __init__(self, folder: Path, *, trains: bool = True) -> None:
+    def __init__(self, folder: Path, *, trains: bool = True, sent: str = "mine.pt") -> None:
         self.folder, self.signer = folder, Signer.parse(new_signing_key())
         self.model = self.write("model.pt", b"weights of the model" * 20)
         self.converted = self.write("model.safetensors", b"the same weights" * 20)
-        self.data, self.uploaded = self.write("mine.npz", b"images" * 50), self.write("mine.pt", b"old weights" * 9)
+        self.data, self.uploaded = self.write("mine.npz", b"images" * 50), self.write(sent, b"old weights" * 9)
         self.table = self.write("images.parquet", b"rows")
         named = {"checkpoint.pt": self.model, "checkpoint.safetensors": self.converted} if trains else {}
         outputs = {name: Stored(name, client.file_sha256(path), 1) for name, path in named.items()}

@@ -95,6 +95,19 @@ def test_a_session_ends_after_a_week(keys, pass_time):
     assert keys.is_live(key_id)
 
 
+def test_a_key_has_so_many_sessions_and_the_oldest_gives_way(keys, pass_time):
+    (mine, _), (theirs, _) = keys.create("vision", "ci", READ), keys.create("vision", "other", READ)
+    other, first = keys.log_in(theirs), keys.log_in(mine)
+    for _ in range(49):
+        pass_time(1)
+        last = keys.log_in(mine)
+    assert keys.find_session(first) is not None
+    keys.log_in(mine)
+    assert keys.find_session(first) is None
+    assert keys.find_session(last) is not None
+    assert keys.find_session(other) is not None
+
+
 def test_limits_of_a_tenant_go_before_those_of_the_settings(keys):
     _, token = keys.create("vision", "ci", READ)
     usual = Limits(10, 1000, 100, 60)

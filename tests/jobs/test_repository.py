@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from jobs.errors import JobNotFoundError, JobsError, UploadNotFoundError, WrongStateError
 from jobs.leases import Claim
@@ -151,6 +152,9 @@ def test_pages_are_complete_and_do_not_overlap(repository, submit):
     assert len(repository.page(state=None, defense="dra", limit=9, after=None)) == 3
     assert len(repository.page(state="queued", defense=None, limit=9, after=None)) == 7
     assert repository.page(state="failed", defense=None, limit=9, after=None) == []
+    listed = repository.page(state=None, defense=None, limit=1, after=None, specs=False)[0]
+    with pytest.raises(DetachedInstanceError):  # not read
+        _ = listed.spec
 
 
 def test_only_the_tables_moves_are_possible():

@@ -22,6 +22,7 @@ from temper.core import CATALOG, DEFAULT_URL
 from temper.display import Display, Live, Plain
 from temper.errors import RefusedError, TemperError
 from temper.exits import Exit
+from temper.plain import plain
 from temper.spec import assignment, build, put
 
 P = ParamSpec("P")
@@ -49,7 +50,7 @@ def command(name: str | None = None) -> Callable[[Callable[P, None]], Callable[P
                 _complain(error, as_json=bool(kwargs.get("as_json")))
                 raise typer.Exit(exits.of_error(error)) from error
             except KeyboardInterrupt as error:
-                typer.echo("interrupted; what was submitted goes on, and what was sent is not sent again", err=True)
+                _say("interrupted; what was submitted goes on, and what was sent is not sent again", err=True)
                 raise typer.Exit(Exit.INTERRUPTED) from error
 
         return app.command(name)(call)
@@ -92,9 +93,9 @@ def submit(
         if as_json:
             _print_json(job.info)
         else:
-            typer.echo(job.id)
+            _say(job.id)
             if not watch:
-                typer.echo(f"it is {job.state}; temper watch {job.id} shows how it goes", err=True)
+                _say(f"it is {job.state}; temper watch {job.id} shows how it goes", err=True)
         if watch or require_robust:
             _watch(job, require_robust=require_robust, as_json=as_json)
 
@@ -152,7 +153,7 @@ def artifacts(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) ->
         _print_json(found)
     else:
         for item in found:
-            typer.echo(f"{item['size']:>12,}  {item['sha256']}  {item['name']}")
+            _say(f"{item['size']:>12,}  {item['sha256']}  {item['name']}")
 
 
 @command()
@@ -187,7 +188,7 @@ def logs(
             if as_json:
                 _print_json({"line": line}, indent=None)
             else:
-                typer.echo(line)
+                _say(line)
 
 
 @command("list")
@@ -260,9 +261,9 @@ def verify(
         _print_json({"holds": holds, "findings": findings, "statement": said})
     else:
         for finding in found:
-            typer.echo(f"{'ok' if finding.ok else 'WRONG'}: {finding.sentence}")
+            _say(f"{'ok' if finding.ok else 'WRONG'}: {finding.sentence}")
         for line in summary(said) if said else []:
-            typer.echo(line)
+            _say(line)
     if not holds:
         raise typer.Exit(Exit.DAMAGED)
 
@@ -296,7 +297,7 @@ def _ask(job_id: str, url: str, what: Callable[[Job], None], meanwhile: str, *, 
     if as_json:
         _print_json(job.info)
     else:
-        typer.echo(f"{job.id} {meanwhile}" if job.state == before else f"{job.id} is {job.state}")
+        _say(f"{job.id} {meanwhile}" if job.state == before else f"{job.id} is {job.state}")
 
 
 @contextmanager
@@ -305,7 +306,7 @@ def _client(url: str, *, as_json: bool) -> Iterator[Client]:
     display = Display()
     if not as_json:
         console = Console(highlight=False)
-        display = Live(console) if console.is_terminal else Plain(lambda line: typer.echo(line))
+        display = Live(console) if console.is_terminal else Plain(_say)
     with Client(url, progress=display) as client:
         yield client
 
@@ -317,13 +318,17 @@ def _complain(error: TemperError | OSError, *, as_json: bool) -> None:
         return
     if isinstance(error, RefusedError) and error.errors:
         for row in error.errors:
-            typer.echo(f"temper: {row['field']}: {row['message']}", err=True)
+            _say(f"temper: {row['field']}: {row['message']}", err=True)
     elif isinstance(error, OSError) and error.filename is not None:
-        typer.echo(f"temper: {error.filename}: {error.strerror}", err=True)
+        _say(f"temper: {error.filename}: {error.strerror}", err=True)
     else:
-        typer.echo(f"temper: {error}", err=True)
+        _say(f"temper: {error}", err=True)
     if isinstance(error, RefusedError) and error.status >= 500 and error.request_id:
-        typer.echo(f"temper: for its operator: {error.request_id}", err=True)
+        _say(f"temper: for its operator: {error.request_id}", err=True)
+
+
+def _say(line: object, *, err: bool = False) -> None:
+    typer.echo(plain(line), err=err)
 
 
 def _print(what: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from temper.events import Event
+from temper.plain import plain
 
 
 class Course:
@@ -31,7 +32,8 @@ class Course:
             "failure": self._failure,
         }
         tell = tellers.get(event.type)
-        return tell(event.data) if tell else None
+        line = tell(event.data) if tell else None
+        return None if line is None else plain(line)
 
     def _progress(self, data: dict[str, Any]) -> None:
         self.state, self.phase = data["state"], data["phase"] or self.phase

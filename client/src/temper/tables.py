@@ -10,6 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from temper.course import duration, percent
+from temper.plain import plain
+
+
+def _text(of: object, style: str = "") -> Text:
+    return Text(plain(of), style=style)
 
 
 def of_jobs(jobs: Sequence[dict[str, Any]]) -> RenderableType:
@@ -22,7 +27,7 @@ def of_jobs(jobs: Sequence[dict[str, Any]]) -> RenderableType:
         state = f"running: {job['phase']}" if job["phase"] else job["state"]
         fraction = percent(job["progress"]["fraction"]) if "fraction" in job["progress"] else ""
         created = (job["created_at"] or "")[:19].replace("T", " ")
-        table.add_row(*map(Text, (job["id"], job["name"] or "", job["defense"], state, fraction, created)))
+        table.add_row(*map(_text, (job["id"], job["name"] or "", job["defense"], state, fraction, created)))
     return table
 
 
@@ -32,9 +37,9 @@ def of_report(report: dict[str, Any]) -> RenderableType:
 
 
 def _report(report: dict[str, Any]) -> Iterator[RenderableType]:
-    yield Text(f"verdict: {report['verdict']['kind']}", style="bold")
+    yield _text(f"verdict: {report['verdict']['kind']}", style="bold")
     for reason in report["verdict"]["reasons"]:
-        yield Text(f"- {reason}")
+        yield _text(f"- {reason}")
     before, after = report["before"], report["after"] or {}
     threat = report["threat"]
     title = (
@@ -46,23 +51,23 @@ def _report(report: dict[str, Any]) -> Iterator[RenderableType]:
         rows.append((f"under {was['name']}", was, now))
     rows.append(("robust", before["robust"], after.get("robust")))
     for name, was, now in rows:
-        table.add_row(Text(name), _share(was), *([_share(now)] if now and after else []))
+        table.add_row(_text(name), _share(was), *([_share(now)] if now and after else []))
     yield table
     if report["change"]:
         for kind in ("clean", "robust"):
             change = report["change"][kind]
-            yield Text(f"{kind}: {100 * change['delta']:+.1f} points (p = {change['p_value']:.1e})")
+            yield _text(f"{kind}: {100 * change['delta']:+.1f} points (p = {change['p_value']:.1e})")
     for sign in report["diagnostics"]:
-        yield Text(f"{sign['side']}: {sign['code']}: {sign['sentence']}")
+        yield _text(f"{sign['side']}: {sign['code']}: {sign['sentence']}")
     for note in report["notes"]:
-        yield Text(f"note: {note}")
+        yield _text(f"note: {note}")
     cost = report["cost"]
-    yield Text(f"cost: {cost['total_fb']:,} forward and backward passes in {duration(cost['total_seconds'])}")
+    yield _text(f"cost: {cost['total_fb']:,} forward and backward passes in {duration(cost['total_seconds'])}")
 
 
 def _share(count: dict[str, Any]) -> Text:
     low, high = count["ci95"]
-    return Text(f"{percent(count['accuracy'])} [{percent(low)}, {percent(high)}]")
+    return _text(f"{percent(count['accuracy'])} [{percent(low)}, {percent(high)}]")
 
 
 def of_catalog(kind: str, items: Sequence[dict[str, Any]]) -> RenderableType:
@@ -71,21 +76,23 @@ def of_catalog(kind: str, items: Sequence[dict[str, Any]]) -> RenderableType:
     table.add_column(kind, no_wrap=True)
     table.add_column()
     for item in items:
-        table.add_row(Text(item["name"]), Text(str(item.get("title") or "")))
+        table.add_row(_text(item["name"]), _text(str(item.get("title") or "")))
     return table
 
 
 def of_entry(item: dict[str, Any]) -> RenderableType:
     """One of them, with its fields."""
-    head = [Text(f"{item['name']}: {item.get('title') or ''}", style="bold")]
+    head = [_text(f"{item['name']}: {item.get('title') or ''}", style="bold")]
     if item.get("paper"):
-        head.append(Text(str(item["paper"])))
+        head.append(_text(str(item["paper"])))
     fields = item.get("schema", {}).get("properties", {})
     table = Table("field", "default", "", box=None, pad_edge=False)
     for name, field in fields.items():
         if name != "name":
             default = item.get("defaults", {}).get(name, field.get("default"))
-            table.add_row(Text(name), Text("" if default is None else str(default)), Text(field.get("description", "")))
+            table.add_row(
+                _text(name), _text("" if default is None else str(default)), _text(field.get("description", ""))
+            )
     return Group(*head, *([table] if fields else []))
 
 
