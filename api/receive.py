@@ -25,11 +25,11 @@ MEASURED = 1 << 62  # a route's max_body_size, where the door has the limit of w
 class Transfers:
     """The bodies that this process receives now, at most ``most``; what it knows of those that are to go on.
 
-    ``shared``: by tenants, of whom each has at most a quarter: bodies may come slowly.
+    ``shared``: by tenants, of whom each has at most half: bodies may come slowly.
     """
 
     def __init__(self, storage: Storage, most: int, *, shared: bool = False) -> None:
-        self._storage, self._most, self._share = storage, most, max(1, most // 4) if shared else most
+        self._storage, self._most, self._share = storage, most, max(1, most // 2) if shared else most
         self._now: Counter[str] = Counter()
         self._hashes = Hashes()
 

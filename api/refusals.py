@@ -79,7 +79,7 @@ class TooManyAtOnceError(JobsError):
     """More requests of one tenant at one time than leave the others theirs."""
 
     status, code = 429, "too_many_at_once"
-    retry_after = 5.0
+    retry_after = 2.0
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, "let some of them end first: event streams, waits, uploads and downloads last")

@@ -73,7 +73,7 @@ def test_missing_files_and_bad_bodies(service, example):
     assert "-F checkpoint=@FILE" in error(post("/jobs", data=text, files={"data": b"x"}))["errors"][0]["message"]
     assert "not JSON" in error(post("/jobs", content="{", headers={"Content-Type": "application/json"}))["detail"]
     assert "not a JSON object" in error(post("/jobs", json=[1]))["detail"]
-    deep = "[" * 100_000
+    deep = "[" * 60_000
     assert "JSON" in error(post("/jobs", content=deep, headers={"Content-Type": "application/json"}))["detail"]
     assert error(post("/jobs", json=SPEC))["errors"][0]["field"] == "checkpoint"
     unknown = {**SPEC, "checkpoint": {"upload": "up_x"}, "data": {"upload": "up_y"}}

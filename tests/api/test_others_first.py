@@ -26,7 +26,7 @@ from tests.api.test_uploads import BYTES, TUS, begin, send, stored
 from tests.faults.floor import until
 from tests.service import Service
 
-MOST = 8
+MOST = 4
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,10 @@ def slow(client, url):
     return connection
 
 
-def test_a_tenant_has_a_quarter_of_the_places_for_bodies(two):
+def test_a_tenant_has_half_of_the_places_for_bodies(two):
     _, _, first, second = two
     theirs, mine = begin(first, 10), begin(second, 10)
-    connections = [slow(first, begin(first, 1_000_000)) for _ in range(MOST // 4)]
+    connections = [slow(first, begin(first, 1_000_000)) for _ in range(MOST // 2)]
     refused = error(send(first, theirs, b"0123456789", 0), 429)
     assert refused["code"] == "too_many_at_once"
     form = first.post("/jobs", files={"data": ("d", b"x")}, data={"spec": "{}"})

@@ -205,11 +205,11 @@ def test_the_images_of_the_report_have_no_say(whole, ingested, tmp_path):
     assert Process(ingested, tmp_path / "run", job(), inputs={"images": images}).run().outcome == whole.outcome
 
 
-def spoiled(judge, weights):
+def spoiled(judge, weights, search):
     """Of the winner, other weights are judged."""
 
     def judged(self, number, name, images, trained, failed):
-        trained = replace(trained, weights=weights) if number == len(self.rungs) else trained
+        trained = replace(trained, weights=weights) if number == len(search.rungs) else trained
         return judge(self, number, name, images, trained, failed)
 
     return judged
@@ -278,7 +278,7 @@ def test_what_a_rung_left_ships_if_the_winner_comes_to_less(whole, ingested, tmp
     """Else a training that the budget cut short would ship in place of a better model that was there."""
     first = Process(ingested, tmp_path / "a", job())
     nothing = {key: torch.zeros_like(value) for key, value in whole.trained.weights.items()}
-    monkeypatch.setattr(Trials, "measure", spoiled(Trials.measure, nothing))
+    monkeypatch.setattr(Trials, "measure", spoiled(Trials.measure, nothing, first.search))
     first.run()
     report = first.report
     best = min((trial for rung in report.rungs for trial in rung.trials), key=lambda trial: trial.violation)
