@@ -128,6 +128,7 @@ def test_rungs_shrink_and_the_best_go_on(whole):
     report = whole.report
     assert [len(rung.trials) for rung in report.rungs] == [4, 2]
     assert [rung.images for rung in report.rungs] == [150, 213]  # 300 / 2, 300 / sqrt(2)
+    assert [trial.candidate for trial in report.rungs[0].trials] == AUTO["candidates"], "as they were tried"
     for rung, after in itertools.pairwise([*[rung.trials for rung in report.rungs], (report.final,)]):
         kept = [trial for trial in rung if trial.kept]
         assert {trial.candidate for trial in kept} == {trial.candidate for trial in after}
@@ -297,6 +298,10 @@ def test_it_ends_when_the_goal_is_met(ingested, tmp_path):
     report = process.report
     assert (report.stopped, report.met) == ("goal", True)
     assert len(report.rungs) == 1, "further rungs would only cost"
+    assert [trial.candidate for trial in report.rungs[0].trials if trial.kept] == [report.winner]
+    (told,) = [event for event in process.events if event["type"] == "rung"]
+    assert told["kept"] == [report.winner]
+    assert len(told["dropped"]) == len(report.rungs[0].trials) - 1
     assert process.trained.state.stopped == "goal"
     assert report.final.epochs < process.search.planned
     assert len(remarks(report)) == 1
