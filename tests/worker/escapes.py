@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,6 +133,12 @@ PROCESSES: dict[str, Callable[[], object]] = {
     "queue a signal": lambda: signal.pidfd_send_signal(os.pidfd_open(PARENT), 0),
     "limit the parent": lambda: resource.prlimit(PARENT, resource.RLIMIT_CPU),
     "slow the parent": lambda: os.setpriority(os.PRIO_PROCESS, PARENT, os.getpriority(os.PRIO_PROCESS, PARENT)),
+    "keep the parent to a core": lambda: os.sched_setaffinity(PARENT, os.sched_getaffinity(PARENT)),
+    "have the parent signalled": lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, PARENT),
+    "have it signalled by another call": lambda: fcntl.fcntl(os.pipe()[0], 15, struct.pack("ii", 1, PARENT)),
+    "choose the signal": lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETSIG, signal.SIGKILL),
+    "have it signalled by a device": lambda: fcntl.ioctl(0, 0x8901, struct.pack("i", PARENT)),
+    "have it signalled by a socket": lambda: fcntl.ioctl(0, 0x8902, struct.pack("i", PARENT)),
     "make namespaces": lambda: checked(libc.unshare(0x10000000)),
     "change the root": lambda: os.chroot("/"),
     "mount": mount,

@@ -48,6 +48,11 @@ _SOCKETS_OF_RANKS: list[Case] = [
     ((0, _WHOLE, socket.AF_NETLINK), (2, _WHOLE, _NETLINK_ROUTE)),
     ((0, _WHOLE, socket.AF_UNIX), (1, _TYPE, socket.SOCK_DGRAM)),
 ]
+# who is signalled when a file is ready: on older kernels anybody of the same user, with any signal
+_NOT_WITH: dict[str, tuple[int, tuple[int, ...]]] = {
+    "fcntl": (1, (8, 10, 15)),  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+    "ioctl": (1, (0x8901, 0x8902)),  # FIOSETOWN, SIOCSPGRP
+}  # by system call: the number of an argument, and values that it may not have
 # memory that RLIMIT_DATA does not count
 _NO_UNCOUNTED_MEMORY: list[Case] = [
     ((3, _SHARED_AND_ANONYMOUS, kind),) for kind in (_SHARED, _ANONYMOUS, 0)
@@ -64,6 +69,7 @@ def cases(kind: Kind, pid: int) -> dict[str, list[Case]]:
             "socket": _SOCKETS_OF_RANKS,
             "socketpair": _PAIRS,
             "prlimit64": [((0, _WHOLE, 0),)],
+            "sched_setaffinity": [((0, _WHOLE, 0),)],
         }
     alone = {
         "clone": _THREADS_ONLY,
@@ -74,6 +80,7 @@ def cases(kind: Kind, pid: int) -> dict[str, list[Case]]:
         "kill": itself,
         "tgkill": itself,
         "prlimit64": nobody_else,
+        "sched_setaffinity": nobody_else,
         "socket": [],
     }
     if kind == "engine":
@@ -100,6 +107,10 @@ def program(kind: Kind, pid: int, name: str) -> list[Instruction]:
         if call_name in numbers:
             block = _block(allowed)
             found += [(_EQUAL, 0, len(block), numbers[call_name]), *block]
+    for call_name, (argument, values) in _NOT_WITH.items():
+        refused = [step for value in values for step in ((_EQUAL, 0, 1, value), _REFUSE)]
+        block = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), *refused, (_RETURN, 0, 0, _ALLOW)]
+        found += [(_EQUAL, 0, len(block), numbers[call_name]), *block]
     return [*found, (_RETURN, 0, 0, _ALLOW)]
 
 

@@ -144,6 +144,9 @@ socketpair 53 199
 kill 62 129
 tgkill 234 131
 prlimit64 302 261
+sched_setaffinity 203 122
+fcntl 72 25
+ioctl 16 29
 memfd_create 319 279
 mmap 9 222
 """
