@@ -27,7 +27,7 @@ from worker.sandbox.syscalls import NEWEST, never, sometimes
 PLACES = json.loads(sys.argv[1])
 STORE, OTHER, HOME, OWN = (Path(PLACES[name]) for name in ("store", "other", "home", "own"))
 STORED, UPLOAD = STORE / "file", OWN.parent / "checkpoint"
-PARENT = os.getppid()
+PARENT, NEIGHBOUR = os.getppid(), PLACES["neighbour"]
 X32 = 0x40000000
 NUMBERS = {**never(os.uname().machine), **sometimes(os.uname().machine)}
 libc = ctypes.CDLL(None, use_errno=True)
@@ -132,8 +132,8 @@ PROCESSES: dict[str, Callable[[], object]] = {
     "signal the parent": lambda: os.kill(PARENT, 0),
     "queue a signal": lambda: signal.pidfd_send_signal(os.pidfd_open(PARENT), 0),
     "limit the parent": lambda: resource.prlimit(PARENT, resource.RLIMIT_CPU),
-    "slow the parent": lambda: os.setpriority(os.PRIO_PROCESS, PARENT, os.getpriority(os.PRIO_PROCESS, PARENT)),
-    "keep the parent to a core": lambda: os.sched_setaffinity(PARENT, os.sched_getaffinity(PARENT)),
+    "slow a neighbour": lambda: os.setpriority(os.PRIO_PROCESS, NEIGHBOUR, os.getpriority(os.PRIO_PROCESS, NEIGHBOUR)),
+    "keep a neighbour to a core": lambda: os.sched_setaffinity(NEIGHBOUR, os.sched_getaffinity(NEIGHBOUR)),
     "have the parent signalled": lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, PARENT),
     "have it signalled by another call": lambda: fcntl.fcntl(os.pipe()[0], 15, struct.pack("ii", 1, PARENT)),
     "choose the signal": lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETSIG, signal.SIGKILL),

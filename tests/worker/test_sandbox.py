@@ -51,6 +51,7 @@ def places(tmp_path_factory):
             "datagrams": listen(stack, socket.AF_UNIX, f"{short}/datagrams", socket.SOCK_DGRAM),
             "abstract datagrams": listen(stack, socket.AF_UNIX, f"{abstract}-datagrams", socket.SOCK_DGRAM),
             "unused port": unused_port(),
+            "neighbour": neighbour(stack),
         }
 
 
@@ -78,6 +79,23 @@ def unused_port():
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
         return each.getsockname()[1]
+
+
+NEIGHBOUR = """
+import sys
+from worker.sandbox.kernel import drop_capabilities
+drop_capabilities()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def neighbour(stack):
+    """A process with no capabilities: root's others are held from a child by those that they have."""
+    command = [*PYTHON, "-c", NEIGHBOUR]
+    each = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    each.stdout.readline()
+    return each.pid
 
 
 def rules_of(kind: str, places: dict) -> Rules:
