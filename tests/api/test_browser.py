@@ -7,8 +7,9 @@ import re
 import pytest
 
 from jobs.scopes import SCOPES
-from tests.api.browser import check, chromium, needs_chromium, tab
+from tests.api.browser import check, chromium, needs_chromium, tab, unfold
 from tests.api.conftest import SPEC
+from tests.web.test_report_page import KINDS, content, everything, shown
 
 pytestmark = needs_chromium
 
@@ -20,14 +21,24 @@ def browser():
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
-def test_pages_have_no_serious_fault_of_accessibility(browser, service, done, width, scheme):
-    pages = ("/", "/new", f"/jobs/{done}", f"/compare?job={done}", "/keys", "/login")
+def test_pages_have_no_fault_of_accessibility(browser, service, done, width, scheme):
+    pages = ("/", "/new", f"/jobs/{done}", f"/jobs/{done}/report", f"/compare?job={done}", "/keys", "/login")
     with tab(browser, str(service.client.base_url), width=width, scheme=scheme) as page:
         for path in pages:
             page.goto(path)
-            for part in page.query_selector_all("main details:not([open]) > summary"):
-                part.click()
+            unfold(page)
             check(page)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_reports_have_no_fault_of_accessibility(browser, kind, tmp_path):
+    """As a file that is sent around, on a phone."""
+    saved = tmp_path / "report.html"
+    saved.write_text(everything() if kind == "hardened" else shown(content(kind)))
+    with tab(browser, saved.as_uri(), width=390) as page:
+        page.goto(saved.as_uri())
+        unfold(page)
+        check(page)
 
 
 def test_login_and_keys_by_keyboard(browser, keyed, keys):
