@@ -32,7 +32,7 @@ from jobs.tables import Upload
 from web.dashboard.fields import Values, assemble, describe, paths
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute, max_body_size=MEASURED)
-_USUAL = {"defense.name": "aft"}
+_USUAL = {"defense.name": "temper"}
 _SAMPLE = "resnet18-cifar"  # whose defaults are shown until there is an architecture
 _SHOWN = 50  # of uploads and jobs to start from
 _SOURCES = ("checkpoint_from", "data_from")

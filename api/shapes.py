@@ -43,6 +43,30 @@ class Links(TypedDict):
     pause: str
 
 
+class Share(TypedDict):
+    """How many of the test images are classified correctly, with a 95% interval of the share."""
+
+    accuracy: float
+    correct: int
+    total: int
+    ci95: tuple[float, float]
+
+
+class Accuracies(TypedDict):
+    """On images as they are, and under every attack of the suite."""
+
+    clean: Share
+    robust: Share
+
+
+class Outcome(TypedDict):
+    """The head of a report. `after` is null where nothing was trained."""
+
+    verdict: str
+    before: Accuracies
+    after: Accuracies | None
+
+
 class JobSummary(TypedDict):
     """A job as listed."""
 
@@ -58,6 +82,7 @@ class JobSummary(TypedDict):
     cancel_requested: bool
     pause_requested: bool
     failure: Failure | None
+    outcome: Outcome | None
     created_at: str | None
     started_at: str | None
     finished_at: str | None

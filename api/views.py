@@ -10,7 +10,7 @@ from typing import cast
 
 from api import shapes
 from api.errors import SpecInvalidError
-from api.shapes import DataSource, Failure, JobDetail, JobSummary, Links, Progress
+from api.shapes import DataSource, Failure, JobDetail, JobSummary, Links, Outcome, Progress
 from jobs.session import ID
 from jobs.states import State
 from jobs.tables import Event, Job, Upload
@@ -36,6 +36,7 @@ def job_summary(job: Job) -> JobSummary:
         "cancel_requested": job.cancel_requested,
         "pause_requested": job.pause_requested,
         "failure": cast("Failure | None", job.failure),
+        "outcome": cast("Outcome | None", job.outcome),
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),

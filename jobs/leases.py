@@ -17,6 +17,8 @@ from jobs.states import State
 from jobs.storage import Stored
 from jobs.tables import Artifact, Epoch, Job, LogChunk, Part, Result, Upload
 
+_SIDES = ("before", "after")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -153,8 +155,9 @@ class LeaseRepository(Sessions):
 
         Like every end it forgets the training state, and returns the files that are free now.
         """
-        with self._finish(claim, State.SUCCEEDED, outputs, report=dict(report), progress=dict(progress)) as session:
-            for side in ("before", "after"):
+        reached = {"report": dict(report), "outcome": _outcome(report), "progress": dict(progress)}
+        with self._finish(claim, State.SUCCEEDED, outputs, **reached) as session:
+            for side in _SIDES:
                 if report[side] is not None:
                     session.add_all(_results(claim.job_id, side, report[side]))
             return drop_state(session, claim.job_id)
@@ -210,6 +213,12 @@ def _artifact(claim: Claim, kind: str, name: str, stored: Stored) -> Artifact:
         attempt=claim.attempt,
         created_at=now(),
     )
+
+
+def _outcome(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict, and the accuracies that it is about."""
+    sides = {side: report[side] and {name: report[side][name] for name in ("clean", "robust")} for side in _SIDES}
+    return {"verdict": report["verdict"]["kind"], **sides}
 
 
 def _results(job_id: str, side: str, content: Mapping[str, Any]) -> Iterable[Result]:

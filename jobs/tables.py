@@ -158,6 +158,7 @@ class Job(Base):
     progress: Mapped[dict[str, Any]]
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # the report's head, for lists
     created_at: Mapped[float]
     updated_at: Mapped[float]
     started_at: Mapped[float | None]

@@ -53,6 +53,13 @@ def test_a_finished_job(service, done):
     assert all(service.client.get(link).status_code in (200, 405) for link in job["links"].values())
 
 
+def test_lists_tell_what_came_out(service, done):
+    report = service.client.get(f"/jobs/{done}/report").json()
+    head = {side: {name: report[side][name] for name in ("clean", "robust")} for side in ("before", "after")}
+    [listed] = [job for job in service.client.get("/jobs?limit=200").json()["items"] if job["id"] == done]
+    assert listed["outcome"] == service.job(done)["outcome"] == {"verdict": report["verdict"]["kind"], **head}
+
+
 def test_the_report(service, done, example, data):
     report = Report.model_validate(service.client.get(f"/jobs/{done}/report").raise_for_status().json())
     assert report.before.robust.correct <= report.before.clean.correct

@@ -119,6 +119,11 @@ def test_a_job_that_ended_shows_its_curves_its_results_and_its_files(people, ser
     for side in ("before", "after"):
         assert f"{100 * report[side]['robust']['accuracy']:.1f}%" in page
     assert "After epoch 2 of 2" in page
+    assert f"Verdict: </span>{report['verdict']['kind']}" in page, "no number without it"
+    measured = [f"{100 * report['after'][name]['accuracy']:.1f}% {name}" for name in ("robust", "clean")]
+    listed = text_of(people.get("/?state=succeeded"))
+    assert f"Verdict: </span>{report['verdict']['kind']}" in listed
+    assert ", ".join(measured) in listed
     for artifact in service.client.get(f"/jobs/{done}/artifacts").json()["items"]:
         assert f'href="{artifact["href"]}"' in page
     assert f'href="/jobs/{done}/report"' in page

@@ -196,6 +196,8 @@ def test_success_is_one_transaction(repository, leases, submit, engine):
     ended, report = repository.report(job)
     assert (ended.state, ended.owner, ended.lease_until) == (State.SUCCEEDED, None, None)
     assert report == REPORT
+    side = {name: REPORT["after"][name] for name in ("clean", "robust")}
+    assert ended.outcome == {"verdict": "unverified", "before": side, "after": side}
     assert repository.artifacts(job, "output")["checkpoint.pt"].sha256 == FILE.sha256
     with engine.connect() as connection:
         rows = connection.execute(

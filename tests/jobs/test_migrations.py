@@ -11,6 +11,7 @@ from sqlalchemy import inspect
 from jobs.errors import JobNotFoundError
 from jobs.tables import Base
 from temperd.schema import alembic_config, upgrade
+from tests.jobs.report import REPORT
 
 
 def test_models_and_migrations_agree(engine):
@@ -74,3 +75,15 @@ def test_what_was_there_before_tenants_is_the_default_ones(url, engine, reposito
         "default",
     )
     assert broken_references(engine) == []
+
+
+def test_jobs_that_ended_before_there_were_outcomes_get_them(url, engine, repository, leases, submit):
+    trained, evaluated, waiting = submit().id, submit().id, submit().id
+    for report in (REPORT, {**REPORT, "after": None}):
+        leases.succeed(leases.claim("me", 30, ["cpu"]), report, {}, {})
+    outcomes = [repository.job(job).outcome for job in (trained, evaluated, waiting)]
+    command.downgrade(alembic_config(url), "0007")
+    assert "outcome" not in {column["name"] for column in inspect(engine).get_columns("jobs")}
+    upgrade(url)
+    assert [repository.job(job).outcome for job in (trained, evaluated, waiting)] == outcomes
+    assert (outcomes[0]["verdict"], outcomes[1]["after"], outcomes[2]) == ("unverified", None, None)
