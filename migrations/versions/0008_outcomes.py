@@ -6,6 +6,8 @@ Revises: 0007
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -23,7 +25,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("outcome", _JSON, nullable=True))
     connection = op.get_bind()
     for job_id in connection.scalars(sa.select(_JOBS.c.id).where(_JOBS.c.report.is_not(None))).all():
-        report = connection.scalar(sa.select(_JOBS.c.report).where(_JOBS.c.id == job_id))
+        report: dict[str, Any] = connection.execute(sa.select(_JOBS.c.report).where(_JOBS.c.id == job_id)).scalar_one()
         sides = {
             side: None if report[side] is None else {name: report[side][name] for name in ("clean", "robust")}
             for side in ("before", "after")

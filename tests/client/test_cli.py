@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,12 @@ from typer.testing import CliRunner
 from temper import Client
 from temper.cli import app
 from temper.display import Live
+from temper.events import Event
 from temper.exits import HELP, Exit
+from tests.client.test_retries import Unwilling
 
 RUNNER = CliRunner()
+SHARE = {"accuracy": 1.0, "correct": 9, "total": 9}
 
 
 @pytest.fixture
@@ -126,7 +130,12 @@ def test_what_is_wrong_here(temper, tmp_path):
     assert temper("catalog", "defenses", "magic")[0] == Exit.USAGE
     status, _, told = temper("list", "--url", "http://127.0.0.1:1")
     assert status == Exit.NO_CONNECTION
-    assert told.startswith("temper: no answer from http://127.0.0.1:1: ")
+    waits, gives_up = told.splitlines()
+    assert waits.startswith("no answer from http://127.0.0.1:1: ")
+    assert waits.endswith("; trying again")
+    assert gives_up == f"temper: {waits.removesuffix('; trying again')}"
+    status, _, told = temper("catalog", "defenses", "magic", "--json")
+    assert (status, json.loads(told)["error"]) == (Exit.USAGE, "usage")
 
 
 def test_lists(temper, done):
@@ -177,9 +186,59 @@ def test_in_a_terminal(url, done):
     with Client(url, progress=Live(console)) as client:
         client.job(done).wait()
     shown = screen.getvalue()
-    assert "epoch 3/3  after hardening: clean " in shown
+    assert re.search(r"epoch 3/3  clean [0-9.]+% robust [0-9.]+% after", shown)
     assert "100%" in shown
     assert "before hardening: clean" in shown
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_the_live_line_has_room_for_its_numbers(done, url, width):
+    """Once with all numbers that a running job has."""
+    screen = io.StringIO()
+    display = Live(Console(file=screen, force_terminal=True, width=width, color_system=None))
+    with display.watch(done) as see:
+        for kind, data in (
+            ("state", {"state": "running"}),
+            ("phase", {"phase": "validating"}),
+            ("result", {"side": "before", "clean": SHARE, "robust": SHARE, "attacks": []}),
+            ("progress", {"state": "running", "phase": "evaluating", "epoch": 19, "epochs": 100, "eta_seconds": 6000}),
+        ):
+            see(Event(kind, data))
+    assert "epoch 19/100  clean 100.0% robust 100.0% before  1 h 40 min left" in screen.getvalue()
+
+
+def test_a_server_that_is_no_temper_is_told_so(temper, tmp_path):
+    """A page of another server, with status 200, and JSON of another one."""
+    for content_type, body in (("text/html", "<html>Log in</html>"), ("application/json", '{"jobs": []}')):
+        with Unwilling(*[(200, {"Content-Type": content_type}, body)] * 9) as server:
+            for arguments in (["list"], ["watch", "job_1"], ["report", "job_1"], ["catalog", "defenses"]):
+                status, _, told = temper(*arguments, "--url", server.url)
+                assert status == Exit.NO_CONNECTION, told
+                assert "answers, but not as Temper does: is that its address?" in told
+                assert told.count("\n") == 1
+
+
+def test_downloads_tell_what_the_server_says(temper, done, tmp_path):
+    """Though they begin with a HEAD, whose answer has no words."""
+    status, _, told = temper("download", done, "--artifact", "magic")
+    assert status == Exit.REFUSED
+    assert "magic" in told
+    assert "not as Temper does" not in told
+    assert "there is no such job" in temper("download", "job_1")[2]
+    status, _, told = temper("download", done, "-o", tmp_path / "none" / "x.pt")
+    assert (status, told) == (Exit.USAGE, f"temper: {tmp_path / 'none'}: there is no such folder\n")
+    status, _, told = temper("download", done, "-o", "/dev/zero")
+    assert (status, told) == (Exit.USAGE, "temper: /dev/zero is there already, and is no file\n")
+    status, _, told = temper("download", done, "-o", "/dev/full", "--force")
+    assert status == Exit.USAGE
+
+
+def test_tables_are_not_broken_where_nobody_said_how_wide_to_be(temper, done):
+    [row] = [line for line in temper("list", "--state", "succeeded")[1].splitlines() if done in line]
+    with Client(os.environ["TEMPER_URL"]) as client:
+        outcome = client.job(done).info["outcome"]
+    assert f"succeeded: {outcome['verdict']}" in row
+    assert f"{outcome['after']['robust']['accuracy']:.1%}" in row
 
 
 def test_completion_and_help_know_all_commands():

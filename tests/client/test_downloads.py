@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import httpx
 import pytest
 
-from temper import Client, DamagedError, ExistsError, RefusedError
+from temper import AsyncClient, Client, DamagedError, ExistsError, RefusedError
 from tests.client.test_uploads import Interrupting
 
 
@@ -29,6 +30,17 @@ def test_it_goes_on_where_connections_broke(through, cutting, done, checkpoint, 
     assert path.read_bytes() == checkpoint
     assert cutting.broken == 3
     assert cutting.passed["down"] < len(checkpoint) + 100_000
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hardened.pt"]
+
+
+def test_three_at_once_to_one_place(url, done, checkpoint, tmp_path):
+    async def fetch():
+        async with AsyncClient(url) as client:
+            job = await client.job(done)
+            await asyncio.gather(*(job.download(tmp_path / "hardened.pt") for _ in range(3)))
+
+    asyncio.run(fetch())
+    assert (tmp_path / "hardened.pt").read_bytes() == checkpoint
     assert [entry.name for entry in tmp_path.iterdir()] == ["hardened.pt"]
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from functools import reduce
+from operator import getitem
 
-from core.report import Count
-from core.threat import ThreatModel
+import pytest
+
+from core.report import Count, Report
+from tests.web.test_report_page import content
 from web.dashboard.comparison import Compared, differences, front, picture
 from web.dashboard.curves import curves
 
 
-def job(name, clean, robust, *, eps=0.1, suite="quick", ids="a", after=True):
-    side = SimpleNamespace(clean=Count.of(clean, 100), robust=Count.of(robust, 100))
-    report = SimpleNamespace(
-        before=side,
-        after=side if after else None,
-        threat=ThreatModel(eps=eps),
-        suite=suite,
-        images=SimpleNamespace(ids_sha256=ids, count=100),
-    )
-    return Compared(name, name, report)
+def job(name, clean, robust, *, after=True, **changes):
+    """A whole report; ``changes``: other values by their places in it, with __ for dots."""
+    data = content("hardened")
+    for side in ("before", "after"):
+        data[side]["clean"], data[side]["robust"] = count(clean), count(robust)
+    data["after"] = data["after"] if after else None
+    for place, value in changes.items():
+        *way, last = place.split("__")
+        reduce(getitem, way, data)[last] = value
+    return Compared(name, name, Report.model_validate(data))
+
+
+def count(correct):
+    return Count.of(correct, 100).model_dump()
 
 
 def test_no_other_beats_a_job_on_the_front():
@@ -31,9 +38,16 @@ def test_no_other_beats_a_job_on_the_front():
 
 def test_what_keeps_numbers_apart_is_named():
     assert differences([job("a", 1, 1), job("b", 2, 2)]) == []
-    assert differences([job("a", 1, 1), job("b", 2, 2, eps=0.2)]) == ["threat models"]
-    apart = differences([job("a", 1, 1), job("b", 2, 2, suite="strict", ids="b")])
+    assert differences([job("a", 1, 1), job("b", 2, 2, threat__eps=0.2)]) == ["threat models"]
+    apart = differences([job("a", 1, 1), job("b", 2, 2, suite="strict", images__ids_sha256="b" * 64)])
     assert apart == ["suites of attacks", "test images"]
+
+
+@pytest.mark.parametrize("place", ["inputs__data__source__sha256", "spec__data__resize", "spec__data__crop"])
+def test_ids_are_rows_of_one_source_read_in_one_way(place):
+    """Other data with as many images has the same ids."""
+    value = "b" * 64 if "sha256" in place else 32
+    assert differences([job("a", 1, 1), job("b", 2, 2, **{place: value})]) == ["test images"]
 
 
 def test_the_picture_has_a_marker_and_both_intervals_of_each_job_and_says_so():

@@ -32,8 +32,14 @@ class Compared:
 _ALIKE: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("threat models", lambda r: f"{r.threat.norm} {r.threat.eps:.4g}"),
     ("suites of attacks", lambda r: r.suite),
-    ("test images", lambda r: r.images.ids_sha256),
+    ("test images", lambda r: f"{r.images.ids_sha256} {r.inputs['data']['source']['sha256']} {_pixels(r)}"),
 )
+
+
+def _pixels(report: Report) -> str:
+    """How images were made of files: ids name rows of one source, read in one way."""
+    data = report.spec.data
+    return f"{data.resize} {data.crop} {data.interpolation}"
 
 
 def differences(compared: Sequence[Compared]) -> list[str]:

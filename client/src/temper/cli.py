@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from temper import exits, tables
-from temper.blocking import Client, Job
+from temper.blocking import Job
 from temper.certificate import CertificateError, key_id, read, summary
 from temper.certificate import verify as check
 from temper.core import CATALOG, DEFAULT_URL
-from temper.display import Display, Live, Plain
-from temper.errors import RefusedError, TemperError
 from temper.exits import Exit
-from temper.plain import plain
 from temper.spec import assignment, build, put
-
-P = ParamSpec("P")
+from temper.terminal import client_at, command, offer, print_json, say, show
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help=f"{__doc__} The key comes from TEMPER_API_KEY.",
-    epilog=exits.HELP,
+    no_args_is_help=True, pretty_exceptions_enable=False, epilog=exits.HELP,
+    help="Submits models to a Temper service, watches them being hardened, fetches results. "
+    "The key comes from TEMPER_API_KEY.",
 )  # fmt: skip
+
+_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id.")]
 Url = Annotated[str, typer.Option(envvar="TEMPER_URL", help="Where the service is.")]
@@ -38,27 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON, for scripts; of even
 Robust = Annotated[bool, typer.Option("--require-robust", help='Exit status 6 unless the verdict is "robust".')]
 
 
-def command(name: str | None = None) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """A command whose errors are one sentence and a status."""
-
-    def register(function: Callable[P, None]) -> Callable[P, None]:
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> None:
-            try:
-                function(*args, **kwargs)
-            except (TemperError, OSError) as error:
-                _complain(error, as_json=bool(kwargs.get("as_json")))
-                raise typer.Exit(exits.of_error(error)) from error
-            except KeyboardInterrupt as error:
-                _say("interrupted; what was submitted goes on, and what was sent is not sent again", err=True)
-                raise typer.Exit(Exit.INTERRUPTED) from error
-
-        return app.command(name)(call)
-
-    return register
-
-
-@command()
+@command(app)
 def submit(
     checkpoint: Annotated[Path | None, typer.Argument(help="The trained weights: safetensors, .pt or .pth.")] = None,
     data: Annotated[Path | None, typer.Option(help="Images and labels: npz, zip, tar or Parquet.")] = None,
@@ -66,7 +40,7 @@ def submit(
     architecture: Annotated[str | None, typer.Option(help="See: temper catalog architectures.")] = None,
     defense: Annotated[str | None, typer.Option(help="See: temper catalog defenses.")] = None,
     eps: Annotated[str | None, typer.Option(help='The strength of attacks: "8/255", or a number.')] = None,
-    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1.")] = None,
+    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1.", autocompletion=offer("linf", "l2", "l1"))] = None,
     epochs: Annotated[int | None, typer.Option(help="How long to train.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the job.")] = None,
     settings: Annotated[
@@ -88,38 +62,38 @@ def submit(
             put(spec, *assignment(setting))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from error
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         job = client.submit(checkpoint, data=data, spec=spec)
         if as_json:
-            _print_json(job.info)
+            print_json(job.info, indent=None if watch else 2)
         else:
-            _say(job.id)
+            say(job.id)
             if not watch:
-                _say(f"it is {job.state}; temper watch {job.id} shows how it goes", err=True)
+                say(f"it is {job.state}; temper watch {job.id} shows how it goes", err=True)
         if watch or require_robust:
             _watch(job, require_robust=require_robust, as_json=as_json)
 
 
-@command()
+@command(app)
 def watch(job_id: JobId, require_robust: Robust = False, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show how a job goes until it ends; the exit status says how."""
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         _watch(client.job(job_id), require_robust=require_robust, as_json=as_json)
 
 
-@command()
+@command(app)
 def report(job_id: JobId, require_robust: Robust = False, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """How robust the model was and is, and whether that is real."""
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         found = client.job(job_id).report()
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
-            _print(tables.of_report(found))
+            show(tables.of_report(found))
         _judge(found, require_robust=require_robust)
 
 
-@command()
+@command(app)
 def download(
     job_id: JobId,
     output: Annotated[
@@ -136,45 +110,45 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the hardened checkpoint, or another file that a job made; goes on where it was broken off."""
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         path = client.job(job_id).download(output, artifact=artifact, format=file_format, overwrite=force)
     if as_json:
-        _print_json({"path": str(path), "size": path.stat().st_size})
+        print_json({"path": str(path), "size": path.stat().st_size})
     else:
         typer.echo(path)
 
 
-@command()
+@command(app)
 def artifacts(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List the files that a job made."""
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         found = client.job(job_id).artifacts()
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         for item in found:
-            _say(f"{item['size']:>12,}  {item['sha256']}  {item['name']}")
+            say(f"{item['size']:>12,}  {item['sha256']}  {item['name']}")
 
 
-@command()
+@command(app)
 def cancel(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Cancel a job."""
     _ask(job_id, url, Job.cancel, "is being stopped", as_json=as_json)
 
 
-@command()
+@command(app)
 def pause(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Pause a running job; what it reached is saved."""
     _ask(job_id, url, Job.pause, "saves what it reached", as_json=as_json)
 
 
-@command()
+@command(app)
 def resume(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Go on with a paused job."""
     _ask(job_id, url, Job.resume, "goes on", as_json=as_json)
 
 
-@command()
+@command(app)
 def logs(
     job_id: JobId,
     tail: Annotated[int | None, typer.Option(min=0, help="Only so many lines.")] = None,
@@ -183,34 +157,36 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """The training log."""
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         for line in client.job(job_id).log_lines(tail=tail, follow=follow):
             if as_json:
-                _print_json({"line": line}, indent=None)
+                print_json({"line": line}, indent=None)
             else:
-                _say(line)
+                say(line)
 
 
-@command("list")
+@command(app, "list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only those in this state.", autocompletion=offer(*_STATES))] = None,
     defense: Annotated[str | None, typer.Option(help="Only those with this defense.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         found = [job.info for job in itertools.islice(client.jobs(state=state, defense=defense), limit)]
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print(tables.of_jobs(found))
+        show(tables.of_jobs(found))
 
 
-@command()
+@command(app)
 def catalog(
-    kind: Annotated[str | None, typer.Argument(help=f"One of: {', '.join(CATALOG)}.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help=f"One of: {', '.join(CATALOG)}.", autocompletion=offer(*CATALOG))
+    ] = None,
     name: Annotated[str | None, typer.Argument(help="One entry, with its fields.")] = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
@@ -218,21 +194,21 @@ def catalog(
     """What can be asked for."""
     if kind is not None and kind not in CATALOG:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(CATALOG)}", param_hint="KIND")
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         found = {kind: client.catalog(kind) for kind in ([kind] if kind else CATALOG)}
     if kind is not None and name is not None:
         entry = next((item for item in found[kind] if item["name"] == name), None)
         if entry is None:
             raise typer.BadParameter(f"there is no {name!r}; temper catalog {kind} lists all", param_hint="NAME")
-        _print_json(entry) if as_json else _print(tables.of_entry(entry))
+        print_json(entry) if as_json else show(tables.of_entry(entry))
     elif as_json:
-        _print_json(found)
+        print_json(found)
     else:
         for each, items in found.items():
-            _print(tables.of_catalog(each, items))
+            show(tables.of_catalog(each, items))
 
 
-@command()
+@command(app)
 def verify(
     certificate: Annotated[Path, typer.Argument(help="certificate.json of a job.")],
     weights: Annotated[Path, typer.Argument(help="The checkpoint that it is to be about.")],
@@ -248,7 +224,7 @@ def verify(
     if keys:
         trusted = [key.read_text() for key in keys]
     else:
-        with _client(url, as_json=as_json) as client:
+        with client_at(url, as_json=as_json) as client:
             trusted = [key["public_key"] for key in client.signing_keys() if key["revoked_at"] is None]
     try:
         found = check(certificate, weights, trusted, data=data, uploaded=uploaded)
@@ -258,12 +234,12 @@ def verify(
     said = read(certificate.read_bytes(), {key_id(pem): pem for pem in trusted})[0] if holds else None
     if as_json:
         findings = [{"ok": finding.ok, "sentence": finding.sentence} for finding in found]
-        _print_json({"holds": holds, "findings": findings, "statement": said})
+        print_json({"holds": holds, "findings": findings, "statement": said})
     else:
         for finding in found:
-            _say(f"{'ok' if finding.ok else 'WRONG'}: {finding.sentence}")
+            say(f"{'ok' if finding.ok else 'WRONG'}: {finding.sentence}")
         for line in summary(said) if said else []:
-            _say(line)
+            say(line)
     if not holds:
         raise typer.Exit(Exit.DAMAGED)
 
@@ -272,7 +248,7 @@ def _watch(job: Job, *, require_robust: bool, as_json: bool) -> None:
     """Until its end. Raises: typer.Exit with a status that says how it ended."""
     if as_json:
         for event in job.events():
-            _print_json({"id": event.id, "type": event.type, "at": event.at, "data": event.data}, indent=None)
+            print_json({"id": event.id, "type": event.type, "at": event.at, "data": event.data}, indent=None)
         job.refresh()
     else:
         job.wait()
@@ -280,7 +256,7 @@ def _watch(job: Job, *, require_robust: bool, as_json: bool) -> None:
         raise typer.Exit(exits.OF_STATE[job.state])
     found = job.report()
     if not as_json:
-        _print(tables.of_report(found))
+        show(tables.of_report(found))
     _judge(found, require_robust=require_robust)
 
 
@@ -290,52 +266,11 @@ def _judge(report: dict[str, Any], *, require_robust: bool) -> None:
 
 
 def _ask(job_id: str, url: str, what: Callable[[Job], None], meanwhile: str, *, as_json: bool) -> None:
-    with _client(url, as_json=as_json) as client:
+    with client_at(url, as_json=as_json) as client:
         job = client.job(job_id)
         before = job.state
         what(job)
     if as_json:
-        _print_json(job.info)
+        print_json(job.info)
     else:
-        _say(f"{job.id} {meanwhile}" if job.state == before else f"{job.id} is {job.state}")
-
-
-@contextmanager
-def _client(url: str, *, as_json: bool) -> Iterator[Client]:
-    """Shows how far things are: on the terminal if there is one, else in lines; nothing beside JSON."""
-    display = Display()
-    if not as_json:
-        console = Console(highlight=False)
-        display = Live(console) if console.is_terminal else Plain(_say)
-    with Client(url, progress=display) as client:
-        yield client
-
-
-def _complain(error: TemperError | OSError, *, as_json: bool) -> None:
-    if as_json:
-        told = error.as_json() if isinstance(error, TemperError) else {"error": "file", "detail": str(error)}
-        typer.echo(json.dumps(told), err=True)
-        return
-    if isinstance(error, RefusedError) and error.errors:
-        for row in error.errors:
-            _say(f"temper: {row['field']}: {row['message']}", err=True)
-    elif isinstance(error, OSError) and error.filename is not None:
-        _say(f"temper: {error.filename}: {error.strerror}", err=True)
-    else:
-        _say(f"temper: {error}", err=True)
-    if isinstance(error, RefusedError) and error.status >= 500 and error.request_id:
-        _say(f"temper: for its operator: {error.request_id}", err=True)
-
-
-def _say(line: object, *, err: bool = False) -> None:
-    typer.echo(plain(line), err=err)
-
-
-def _print(what: Any) -> None:
-    console = Console(highlight=False)
-    console.print(what, width=tables.width_of(console))
-
-
-def _print_json(value: Any, indent: int | None = 2) -> None:
-    typer.echo(json.dumps(value, indent=indent))
-    sys.stdout.flush()  # who reads it live reads it at once
+        say(f"{job.id} {meanwhile}" if job.state == before else f"{job.id} is {job.state}")

@@ -26,6 +26,8 @@ DEFAULT_URL = "http://localhost:8000"
 CATALOG = ("defenses", "attacks", "architectures", "schedules", "eps-schedules", "optimizers", "datasets", "recipes")
 """What ``catalog`` lists."""
 
+_JOB = ("id", "state")
+
 Source = str | os.PathLike[str] | Mapping[str, Any]
 """A file; or what the server has: {"upload": ID}, {"job": ID} as a checkpoint, {"dataset": NAME} as data."""
 
@@ -48,6 +50,7 @@ class AsyncClient:
         wire: Callable[..., Wire] = AsyncWire,
     ) -> None:
         url = url or os.environ.get("TEMPER_URL") or DEFAULT_URL
+        url = url if "://" in url else f"http://{url}"
         key = api_key or os.environ.get("TEMPER_API_KEY", "")
         if not (key.isascii() and key.isprintable()):
             raise TemperError("the API key holds characters that no key has: look at TEMPER_API_KEY")
@@ -56,7 +59,7 @@ class AsyncClient:
         timeout = httpx.Timeout(120, connect=10)  # the last part of an upload may be answered after all were read again
         self.display = progress if isinstance(progress, Display) else silent_or_live(progress)
         try:
-            self.http = Http(wire(base_url=url, headers=headers, timeout=timeout), url)
+            self.http = Http(wire(base_url=url, headers=headers, timeout=timeout), url, self.display.tell)
         except httpx.InvalidURL as error:
             raise NoConnectionError(f"{url!r} is no address: {error}", passing=False) from error
 
@@ -86,8 +89,7 @@ class AsyncClient:
         for key, value in (await self._source(data) if data is not None else {}).items():
             put(body, f"data.{key}", value)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        answer = await self.http.call("POST", "/jobs", json=body, headers=headers)
-        return AsyncJob(self, answer.json())
+        return AsyncJob(self, await self.http.ask("POST", "/jobs", *_JOB, json=body, headers=headers))
 
     async def upload(self, file: str | os.PathLike[str]) -> str:
         """The id of an upload with this file's bytes; nothing is sent that the server has already.
@@ -103,7 +105,7 @@ class AsyncClient:
 
     async def job(self, job_id: str) -> AsyncJob:
         """A job by its id."""
-        return AsyncJob(self, (await self.http.call("GET", path("jobs", job_id))).json())
+        return AsyncJob(self, await self.http.ask("GET", path("jobs", job_id), *_JOB))
 
     async def jobs(self, *, state: str | None = None, defense: str | None = None) -> AsyncIterator[AsyncJob]:
         """All jobs, newest first, fetched page by page as they are asked for."""
@@ -111,7 +113,7 @@ class AsyncClient:
         wanted = {key: value for key, value in parameters.items() if value is not None}
         cursor: dict[str, str] = {}
         while True:
-            page = (await self.http.call("GET", "/jobs", params=wanted | cursor)).json()
+            page = await self.http.ask("GET", "/jobs", "items", "next", params=wanted | cursor)
             for item in page["items"]:
                 yield AsyncJob(self, item)
             if page["next"] is None:
@@ -120,12 +122,12 @@ class AsyncClient:
 
     async def catalog(self, kind: str) -> list[dict[str, Any]]:
         """What can be asked for: ``kind`` is one of CATALOG."""
-        items: list[dict[str, Any]] = (await self.http.call("GET", path(kind))).json()["items"]
+        items: list[dict[str, Any]] = (await self.http.ask("GET", path(kind), "items"))["items"]
         return items
 
     async def signing_keys(self) -> list[dict[str, Any]]:
         """The public keys that certificates are checked with: id, public_key as PEM, revoked_at."""
-        items: list[dict[str, Any]] = (await self.http.call("GET", "/signing-keys")).json()["items"]
+        items: list[dict[str, Any]] = (await self.http.ask("GET", "/signing-keys", "items"))["items"]
         return items
 
     async def close(self) -> None:
@@ -158,7 +160,7 @@ class AsyncJob:
     @property
     def failure(self) -> dict[str, Any] | None:
         """Why it failed: code, blame, detail, hint."""
-        failure: dict[str, Any] | None = self.info["failure"]
+        failure: dict[str, Any] | None = self.info.get("failure")
         return failure
 
     def _path(self, *parts: str) -> str:
@@ -166,7 +168,7 @@ class AsyncJob:
 
     async def refresh(self) -> None:
         """Ask how it is now."""
-        self.info = (await self._client.http.call("GET", self._path())).json()
+        self.info = await self._client.http.ask("GET", self._path(), *_JOB)
 
     def events(self) -> AsyncIterator[Event]:
         """What happened from its beginning, and what happens until its end."""
@@ -181,15 +183,16 @@ class AsyncJob:
 
     async def report(self) -> dict[str, Any]:
         """The report. Raises: NotReadyError before the end; JobFailedError, JobCancelledError."""
-        answer = await self._client.http.call("GET", self._path("report"), headers={"Accept": "application/json"})
+        http = self._client.http
+        answer = await http.call("GET", self._path("report"), headers={"Accept": "application/json"})
         if answer.status_code == httpx.codes.ACCEPTED:
-            raise NotReadyError(f"job {self.id} is {answer.json()['state']}: there is no report yet; wait for its end")
-        report: dict[str, Any] = answer.json()
-        return report
+            state = http.content(answer, "state")["state"]
+            raise NotReadyError(f"job {self.id} is {state}: there is no report yet; wait for its end")
+        return http.content(answer, "verdict", "before", "after")
 
     async def artifacts(self) -> list[dict[str, Any]]:
         """The files that it made: name, size, sha256."""
-        items: list[dict[str, Any]] = (await self._client.http.call("GET", self._path("artifacts"))).json()["items"]
+        items: list[dict[str, Any]] = (await self._client.http.ask("GET", self._path("artifacts"), "items"))["items"]
         return items
 
     async def download(
@@ -218,8 +221,8 @@ class AsyncJob:
 
     async def _checkpoint_name(self, wanted: str | None) -> str:
         parameters = {"format": wanted} if wanted else {}
-        head = await self._client.http.call("HEAD", self._path("checkpoint"), params=parameters)
-        return str(head.headers["content-disposition"]).partition('filename="')[2].rstrip('"')
+        head = await self._client.http.head(self._path("checkpoint"), params=parameters)
+        return str(head.headers.get("content-disposition", "")).partition('filename="')[2].rstrip('"') or "checkpoint"
 
     def log_lines(self, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
         """The training log's lines, the last ``tail`` of them; ``follow``: also those that come, until its end."""
@@ -239,8 +242,8 @@ class AsyncJob:
 
     async def delete(self) -> int:
         """Delete it and its files once it has ended; returns how many bytes are free now."""
-        answer = await self._client.http.call("DELETE", self._path())
-        return int(answer.json()["freed_bytes"])
+        answer = await self._client.http.ask("DELETE", self._path(), "freed_bytes")
+        return int(answer["freed_bytes"])
 
     async def _ask(self, what: str) -> None:
-        self.info = (await self._client.http.call("POST", self._path(what))).json()
+        self.info = await self._client.http.ask("POST", self._path(what), *_JOB)

@@ -10,7 +10,7 @@ from temper.plain import plain
 
 
 class Course:
-    """Where a job stands. ``clean``, ``robust``: the newest accuracies in [0, 1], ``measured``: on what."""
+    """Where a job stands. ``clean``, ``robust``: the newest accuracies in [0, 1], ``measured``: of what."""
 
     def __init__(self) -> None:
         self.state, self.phase = "queued", ""
@@ -54,9 +54,9 @@ class Course:
         return f"preview on {data['clean']['total']} images: {_accuracies(data)}"
 
     def _result(self, data: dict[str, Any]) -> str:
-        self.measured = f"{data['side']} hardening"
+        self.measured = str(data["side"])
         self.clean, self.robust = data["clean"]["accuracy"], data["robust"]["accuracy"]
-        return f"{self.measured}: {_accuracies(data)}, robust {percent(self.robust)}"
+        return f"{self.measured} hardening: {_accuracies(data)}, robust {percent(self.robust)}"
 
     def _epoch(self, data: dict[str, Any]) -> str:
         self.epoch, self.measured = data["epoch"], "held out"
@@ -76,9 +76,9 @@ class Course:
         """Epoch, accuracies and time left, as far as they are known."""
         parts = [f"epoch {self.epoch}/{self.epochs}"] if self.epochs else []
         if self.clean is not None and self.robust is not None:
-            parts.append(f"{self.measured}: clean {percent(self.clean)}, robust {percent(self.robust)}")
+            parts.append(f"clean {percent(self.clean)} robust {percent(self.robust)} {self.measured}")
         if self.eta_seconds:
-            parts.append(f"about {duration(self.eta_seconds)} left")
+            parts.append(f"{duration(self.eta_seconds)} left")
         return "  ".join(parts)
 
 

@@ -22,6 +22,10 @@ from rich.progress import (
 from temper.course import Course
 from temper.events import Event
 from temper.files import Report
+from temper.plain import plain
+
+_ROOMY = 120
+"""Columns of a terminal in which the numbers of a job leave room for more."""
 
 Begin = Callable[[int], Report]
 Show = Callable[[Event], None]
@@ -40,12 +44,16 @@ class Display:
         """For a job: told every event."""
         yield lambda _event: None
 
+    def tell(self, sentence: str) -> None:
+        """Why nothing goes on for a while."""
+
 
 class Plain(Display):
     """A line for each thing that happened, and for each tenth of the way."""
 
-    def __init__(self, print_line: Callable[[str], None]) -> None:
-        self._print = print_line
+    def __init__(self, print_line: Callable[[str], None], print_aside: Callable[[str], None]) -> None:
+        """``print_aside``: for what is none of the results."""
+        self._print, self._print_aside = print_line, print_aside
 
     @contextmanager
     def watch(self, job_id: str) -> Iterator[Show]:
@@ -62,6 +70,10 @@ class Plain(Display):
                 self._print(f"{job_id}: {line}")
 
         yield show
+
+    def tell(self, sentence: str) -> None:
+        """As Display has it."""
+        self._print_aside(sentence)
 
 
 class Live(Display):
@@ -87,8 +99,9 @@ class Live(Display):
     def watch(self, job_id: str) -> Iterator[Show]:
         """As Display has it."""
         course = Course()
-        numbers = TextColumn("{task.fields[numbers]}", markup=False)
-        with self._progress(BarColumn(20), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(), numbers) as bars:
+        share, numbers = TextColumn("{task.percentage:3.0f}%"), TextColumn("{task.fields[numbers]}", markup=False)
+        roomy = [BarColumn(20), share, TimeElapsedColumn(), numbers]
+        with self._progress(*(roomy if self._console.width >= _ROOMY else [share, numbers])) as bars:
             task = bars.add_task(job_id, total=1.0, numbers="")
 
             def show(event: Event) -> None:
@@ -100,6 +113,10 @@ class Live(Display):
                 bars.update(task, completed=done, description=shown, numbers=course.numbers)
 
             yield show
+
+    def tell(self, sentence: str) -> None:
+        """As Display has it."""
+        self._console.print(plain(sentence), markup=False, highlight=False)
 
     def _progress(self, *columns: ProgressColumn) -> Progress:
         return Progress(TextColumn("{task.description}"), *columns, console=self._console, transient=True)

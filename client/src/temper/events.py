@@ -42,11 +42,13 @@ async def follow(http: Http, job_id: str) -> AsyncIterator[Event]:
                 http.stream("GET", address, headers=headers, timeout=_READ_SECONDS) as response,
                 aclosing(parse(http.wire.lines(response))) as events,
             ):
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise http.stranger(response)
                 async for event in events:
                     patience.renew()
                     seen = event.id or seen
                     yield event
-            if (await http.call("GET", path("jobs", job_id))).json()["state"] in FINAL:
+            if (await http.ask("GET", path("jobs", job_id), "state"))["state"] in FINAL:
                 return
             await patience(NoConnectionError("the event stream ended before the job"))
         except TemperError as error:

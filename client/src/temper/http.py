@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +18,7 @@ from temper.wire import Wire
 TRIES = 8
 """Failures in a row after which it is given up; the pauses between them add up to about a minute."""
 
+_WORTH_TELLING = 2  # failures in a row
 _STRANGE_TRIES = 3  # of a service that never answered: more likely there is none
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
 _LONGEST_RETRY_AFTER = 30.0  # whoever has to wait longer than that is told so
@@ -32,9 +33,9 @@ def path(*parts: str) -> str:
 class Http:
     """Sends requests over a wire."""
 
-    def __init__(self, wire: Wire, url: str) -> None:
-        """``url``: only to name it in errors."""
-        self.wire, self._url = wire, url
+    def __init__(self, wire: Wire, url: str, tell: Callable[[str], None]) -> None:
+        """``url``: only to name it in errors. ``tell``: why one waits, where it takes longer than a moment."""
+        self.wire, self.tell, self._url = wire, tell, url
         self._met = False
 
     async def call(self, method: str, path: str, **how: Any) -> httpx.Response:
@@ -45,6 +46,32 @@ class Http:
                 return await self.once(method, path, **how)
             except TemperError as error:
                 await patience(error)
+
+    async def head(self, path: str, **how: Any) -> httpx.Response:
+        """The head of an answer. Raises: RefusedError in the server's words, which only an answer with a body has."""
+        try:
+            return await self.call("HEAD", path, **how)
+        except RefusedError as error:
+            async with self.stream("GET", path, **how):
+                raise error
+
+    async def ask(self, method: str, path: str, *fields: str, **how: Any) -> dict[str, Any]:
+        """The answer as JSON: an object with these fields at least. Raises: as ``call`` and ``content``."""
+        return self.content(await self.call(method, path, **how), *fields)
+
+    def content(self, response: httpx.Response, *fields: str) -> dict[str, Any]:
+        """An answer's JSON. Raises: NoConnectionError for what no Temper says, such as the page of a proxy."""
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not set(fields) <= set(content):
+            raise self.stranger(response)
+        return content
+
+    def stranger(self, response: httpx.Response) -> NoConnectionError:
+        """The error for an answer that is not Temper's."""
+        return NoConnectionError(f"{response.url} answers, but not as Temper does: is that its address?", passing=False)
 
     async def once(self, method: str, path: str, **how: Any) -> httpx.Response:
         """The whole answer to one try. Raises: NoConnectionError, RefusedError."""
@@ -96,6 +123,8 @@ class Patience:
         """Wait. Raises: ``error`` where trying again is of no use, or was tried often enough."""
         self._failed += 1
         after = error.retry_after or 0.0
+        if self._failed == _WORTH_TELLING and error.passing:
+            self._http.tell(f"{error}; trying again")
         if not error.passing or self._failed >= self._http.tries or after > _LONGEST_RETRY_AFTER:
             raise error
         await self._http.wire.sleep(pause(self._failed, after, random.random()))  # noqa: S311  spreads requests

@@ -32,7 +32,7 @@ async def log_lines(http: Http, job_id: str, tail: int | None, *, follow: bool) 
                         seen = number
                         patience.renew()
                         yield line
-            if (await http.call("GET", path("jobs", job_id))).json()["state"] in FINAL:
+            if (await http.ask("GET", path("jobs", job_id), "state"))["state"] in FINAL:
                 return
             await patience(NoConnectionError("the log ended before the job"))
         except TemperError as error:

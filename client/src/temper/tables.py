@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -21,14 +21,22 @@ def of_jobs(jobs: Sequence[dict[str, Any]]) -> RenderableType:
     """Jobs, one a line."""
     table = Table(box=None, pad_edge=False)
     table.add_column("id", no_wrap=True)  # whole, to be copied
-    for title in ("name", "defense", "state", "progress", "created"):
+    for title in ("name", "defense", "state", "clean", "robust", "created"):
         table.add_column(title)
     for job in jobs:
-        state = f"running: {job['phase']}" if job["phase"] else job["state"]
-        fraction = percent(job["progress"]["fraction"]) if "fraction" in job["progress"] else ""
-        created = (job["created_at"] or "")[:19].replace("T", " ")
-        table.add_row(*map(_text, (job["id"], job["name"] or "", job["defense"], state, fraction, created)))
+        outcome = job.get("outcome")  # a service from before there were any does not tell
+        side = outcome and (outcome["after"] or outcome["before"])
+        shares = [percent(side[kind]["accuracy"]) for kind in ("clean", "robust")] if side else ["", ""]
+        created = (job["created_at"] or "")[:16].replace("T", " ")
+        table.add_row(*map(_text, (job["id"], job["name"] or "", job["defense"], _state(job), *shares, created)))
     return table
+
+
+def _state(job: dict[str, Any]) -> str:
+    """With how far it is, or the verdict: no accuracy is shown without it."""
+    if job["phase"]:
+        return f"{job['state']}: {job['phase']}, {percent(job['progress'].get('fraction', 0.0))}"
+    return f"{job['state']}: {job['outcome']['verdict']}" if job.get("outcome") else str(job["state"])
 
 
 def of_report(report: dict[str, Any]) -> RenderableType:
@@ -94,8 +102,3 @@ def of_entry(item: dict[str, Any]) -> RenderableType:
                 _text(name), _text("" if default is None else str(default)), _text(field.get("description", ""))
             )
     return Group(*head, *([table] if fields else []))
-
-
-def width_of(console: Console) -> int:
-    """Where no terminal says how wide it is, lines are not broken."""
-    return console.width if console.is_terminal else 1000

@@ -47,7 +47,7 @@ async def send_file(http: Http, file: Path, report: Report) -> str:
             await patience(error)
             offset = await _offset(http, upload_id)
     report(size)
-    there = (await http.call("GET", path("uploads", upload_id))).json()
+    there = await http.ask("GET", path("uploads", upload_id), "sha256")
     if there["sha256"] != sha256:
         await http.call("DELETE", path("uploads", upload_id))
         raise DamagedError(f"{file} changed while it was sent")
@@ -60,7 +60,7 @@ async def _find(http: Http, name: str, size: int, sha256: str) -> tuple[str, int
     cursor = None
     for _ in range(_PAGES):
         parameters = {"limit": _PAGE} | ({"cursor": cursor} if cursor else {})
-        page = (await http.call("GET", "/uploads", params=parameters)).json()
+        page = await http.ask("GET", "/uploads", "items", "next", params=parameters)
         for item in page["items"]:
             if item["size"] != size or not _stays(item):
                 continue
@@ -72,7 +72,7 @@ async def _find(http: Http, name: str, size: int, sha256: str) -> tuple[str, int
         if cursor is None:
             break
     for item in sorted(begun, key=lambda item: -item["received"]):
-        head = await http.call("HEAD", path("uploads", item["id"]), headers=_TUS)
+        head = await http.head(path("uploads", item["id"]), headers=_TUS)
         if _metadata("sha256", sha256) in head.headers.get("upload-metadata", "").split(","):
             return item["id"], int(head.headers["upload-offset"])
     return None
@@ -109,5 +109,5 @@ async def _send_part(http: Http, upload_id: str, pieces: Pieces) -> int:
 
 
 async def _offset(http: Http, upload_id: str) -> int:
-    head = await http.call("HEAD", path("uploads", upload_id), headers=_TUS)
+    head = await http.head(path("uploads", upload_id), headers=_TUS)
     return int(head.headers["upload-offset"])
