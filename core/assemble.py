@@ -58,6 +58,7 @@ def assemble(
             before=before.side,
             after=after.side if after else None,
             change=change,
+            leaked=inputs.data.leaks / inputs.data.counts["test"] if after else 0.0,
         ),
         threat=inputs.headline,
         suite=spec.evaluation.suite,

@@ -16,6 +16,7 @@ from core.models.classifier import Classifier, frozen
 from core.projections import per_image
 from core.report import Curve
 from core.suites import Entry
+from core.summary import robust_mask
 from core.tally import Ledger
 from core.threat import ThreatModel
 
@@ -30,7 +31,8 @@ def accuracy_curve(
     """The curve under the headline's norm; None where there is nothing to draw (eps 0, a randomised model).
 
     Each image gets the smallest norm at which any example was found: by the suite, or by FAB, which seeks just
-    that. A success at one norm is one at every larger eps, so a single search gives the whole curve.
+    that. A success at one norm is one at every larger eps, so a single search gives the whole curve. The suite's
+    examples lie where its ball ends, so it lowers the curve from there on only.
     """
     if headline.eps == 0 or ledger.randomised or ledger.predictions is None:
         return None
@@ -38,6 +40,8 @@ def accuracy_curve(
     part = replace(bench, images=bench.images.choose(rows))
     correct = (ledger.predictions == bench.labels)[rows]
     smallest = _smallest_norms(model, part, correct, headline)
+    left = robust_mask(ledger, bench, entries, headline)[rows]
+    beyond = int((left & (smallest <= headline.eps)).sum())
     for tally, entry in zip(ledger.tallies, entries, strict=True):
         if entry.attack.bounded and entry.threat.norm == headline.norm:
             # a projected example may lie a rounding error outside its ball
@@ -48,6 +52,7 @@ def accuracy_curve(
         eps=tuple(float(eps) for eps in radii),
         accuracy=tuple(float((smallest > eps).mean()) for eps in radii),
         images=len(part.images),
+        beyond_suite=beyond,
     )
 
 

@@ -23,6 +23,7 @@ from core.data import some
 from core.evaluate import Bench
 from core.models.classifier import Classifier, frozen
 from core.rng import Rng, derive_seed
+from core.tally import Mask
 from core.threat import ThreatModel
 
 NAME = "examples.json"
@@ -60,7 +61,8 @@ class Outcome(_Part):
 class Example(_Part):
     """One test image. ``kind``: what became of it on the model that ships.
 
-    "withstands": the attack fools the model before hardening and not after. "fooled": it fools the one that ships.
+    "withstands": this attack fools the model before hardening, and none of the suite fools the one that ships.
+    "fooled": this attack fools the one that ships.
     """
 
     id: int
@@ -93,19 +95,27 @@ class _Attacked:
 
 
 def choose_examples(
-    before: Classifier, after: Classifier | None, bench: Bench, threat: ThreatModel, class_names: Sequence[str] | None
+    before: Classifier,
+    after: Classifier | None,
+    bench: Bench,
+    threat: ThreatModel,
+    class_names: Sequence[str] | None,
+    robust: Mask,
 ) -> Examples:
     """Attack a few images on both models, and pick some of each outcome, of different classes where there are any.
 
     Args:
         after: the hardened model; None if nothing was trained.
+        robust: (n,), which of the bench's images no attack of the suite fooled on the model that ships.
     """
     models = [model for model in (before, after) if model is not None]
-    drawn = bench.images.choose(some(bench.images, 4 * _TRIED, bench.seed))
+    rows = some(bench.images, 4 * _TRIED, bench.seed)
+    drawn = bench.images.choose(rows)
     right = np.ones(len(drawn), bool)
     for model in models:
         right &= _labels(model, replace(bench, images=drawn)) == drawn.labels[drawn.ids]
-    shown = replace(bench, images=drawn.choose(np.flatnonzero(right)[:_TRIED]))
+    tried = np.flatnonzero(right)[:_TRIED]
+    shown = replace(bench, images=drawn.choose(tried))
     sides = [_attack(model, shown, threat) for model in models] if len(shown.images) else []
     return Examples(
         attack=_ATTACK.name,
@@ -113,7 +123,7 @@ def choose_examples(
         threat=threat,
         tried=len(shown.images),
         class_names=tuple(class_names) if class_names else None,
-        examples=tuple(_pick(sides, shown)) if sides else (),
+        examples=tuple(_pick(sides, shown, robust[rows[tried]])) if sides else (),
     )
 
 
@@ -142,12 +152,12 @@ def _attack(model: Classifier, bench: Bench, threat: ThreatModel) -> _Attacked:
     return _Attacked(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _pick(sides: list[_Attacked], bench: Bench) -> Iterator[Example]:
+def _pick(sides: list[_Attacked], bench: Bench, robust: Mask) -> Iterator[Example]:
     labels = torch.from_numpy(bench.labels)
     fooled = [side.attacked.argmax(1) != labels for side in sides]
     kinds: list[tuple[Literal["withstands", "fooled"], Tensor]] = [("fooled", fooled[-1])]
     if len(sides) == 2:
-        kinds.insert(0, ("withstands", fooled[0] & ~fooled[1]))
+        kinds.insert(0, ("withstands", fooled[0] & ~fooled[1] & torch.from_numpy(robust)))
     for kind, chosen in kinds:
         rows = chosen.nonzero().flatten().tolist()
         first_of_class = {int(labels[row]): row for row in reversed(rows)}

@@ -70,11 +70,15 @@ class Confusion(_Part):
 
 
 class Curve(_Part):
-    """Accuracy against eps, in the headline's norm, on ``images`` images drawn by the seed; an upper bound."""
+    """Accuracy against eps, in the headline's norm, on ``images`` images drawn by the seed; an upper bound.
+
+    ``beyond_suite``: of those that the suite left, how many the curve's own search fooled within the headline's eps.
+    """
 
     eps: tuple[float, ...]
     accuracy: tuple[float, ...]
     images: int
+    beyond_suite: int = 0
 
 
 class CorruptionAccuracy(_Part):

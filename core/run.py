@@ -69,7 +69,7 @@ def run(
     if not (spec.defense.trains or spec.defense.searches):
         if team.leads:
             job.write_per_image(before, None)
-            job.show_examples(None)
+            job.show_examples(None, before)
         return job.report(before, None, None)
     with job.phase("training"):
         trained = job.search(before.side) if spec.defense.searches else job.train(model)
@@ -80,7 +80,7 @@ def run(
     if team.leads:
         job.write_per_image(before, after)
         job.draw(trained)
-        job.show_examples(job.exported())
+        job.show_examples(job.exported(), after)
     return job.report(before, after, trained)
 
 
@@ -342,11 +342,11 @@ class _Run:
         for path in paths:
             self.on_event({"type": "artifact", "file": path.name})
 
-    def show_examples(self, after: Classifier | None) -> None:
+    def show_examples(self, after: Classifier | None, shipped: Outcome) -> None:
         """A few adversarial examples to look at, as an artifact; ``after`` is None if nothing was trained."""
         inputs = self.inputs
         uploaded, names = inputs.uploaded(self.workdir), inputs.data.class_names
-        examples = choose_examples(uploaded, after, inputs.bench, inputs.headline, names)
+        examples = choose_examples(uploaded, after, inputs.bench, inputs.headline, names, shipped.robust)
         self.on_event({"type": "artifact", "file": write_examples(self.workdir.output, examples).name})
 
     def report(self, before: Outcome, after: Outcome | None, trained: Trained | None) -> Report:

@@ -8,17 +8,27 @@ from core.threat import ThreatModel
 
 _LITTLE = 0.05  # robust accuracy this close to chance is little or none
 _SIGNIFICANT = 0.05
-_ENOUGH = 100  # images, for a verdict of robust
+_ENOUGH = 100  # images, to be sure of anything but the worst
+_OVERLOOKED = 0.01  # of the images: more must not fall to the curve's search after a strong suite
+_LEAKED = 0.01  # of the test images, to be trained on
 
 
 def judge(
-    *, suite: str, threat: ThreatModel, chance: float, before: Side, after: Side | None, change: Change | None
+    *,
+    suite: str,
+    threat: ThreatModel,
+    chance: float,
+    before: Side,
+    after: Side | None,
+    change: Change | None,
+    leaked: float = 0.0,
 ) -> Verdict:
     """One word for the model that ships (the uploaded one, if nothing was trained), and why.
 
     ``brittle``: little robustness, or no real gain. ``suspect``: a sign of gradient masking was raised. ``robust``:
     neither, under a strong suite, on enough images and with the diagnosis made. ``unverified``: everything else.
-    ``chance`` is the accuracy of a guess: one class in all, or the largest class.
+    ``chance`` is the accuracy of a guess: one class in all, or the largest class. ``leaked``: share of the test images
+    that were trained on.
     """
     side = after or before
     if reasons := _brittle(side, change, chance):
@@ -27,6 +37,8 @@ def judge(
     if masking := [_say(sign) for sign in signs if sign.severity == "masking"]:
         return Verdict(kind="suspect", reasons=tuple(masking))
     missing = _missing(suite, threat, side, signs)
+    if leaked > _LEAKED:
+        missing.append(f"{leaked:.1%} of the test images are in the training split too: they say nothing of new ones")
     if missing:
         return Verdict(kind="unverified", reasons=tuple(missing))
     return Verdict(
@@ -40,13 +52,15 @@ def judge(
 
 
 def _brittle(side: Side, change: Change | None, chance: float) -> list[str]:
-    reasons = []
-    if side.robust.ci95[0] <= chance + _LITTLE:
+    """Few images are no reason: what they cannot show may be there."""
+    reasons, robust, enough = [], side.robust, side.robust.total >= _ENOUGH
+    if (robust.ci95[0] if enough else robust.accuracy) <= chance + _LITTLE:
+        where = "not above" if robust.accuracy <= chance else "not clearly above"
         reasons.append(
-            f"robust accuracy is {side.robust.accuracy:.1%} ({side.robust.correct} of {side.robust.total}), "
-            f"little above chance ({chance:.1%})"
+            f"robust accuracy is {robust.accuracy:.1%} ({robust.correct} of {robust.total}), {where} what a guess "
+            f"reaches ({chance:.1%})"
         )
-    if change is not None and (change.robust.delta <= 0 or change.robust.p_value >= _SIGNIFICANT):
+    if change is not None and (change.robust.delta <= 0 or (enough and change.robust.p_value >= _SIGNIFICANT)):
         reasons.append(
             f"no real gain: robust accuracy changed by {100 * change.robust.delta:+.1f} points "
             f"(p = {change.robust.p_value:.2g})"
@@ -67,6 +81,11 @@ def _missing(suite: str, threat: ThreatModel, side: Side, signs: list[Sign]) -> 
         missing.append(f"{side.robust.total} image(s) are too few to judge by; take {_ENOUGH} at least")
     if side.diagnosis is None:
         missing.append("the diagnosis was left out (evaluation.diagnose)")
+    if side.curve is not None and side.curve.beyond_suite > max(1, _OVERLOOKED * side.curve.images):
+        missing.append(
+            f"of {side.curve.images} images the search for the smallest perturbations fooled {side.curve.beyond_suite} "
+            "that the suite had left: the robust accuracy is too high"
+        )
     return missing + [_say(sign) for sign in signs if sign.severity == "weak"]
 
 

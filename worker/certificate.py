@@ -68,7 +68,7 @@ def make_statement(
         "images": report["images"],
         "before": _side(report["before"]),
         "after": _side(report["after"]) if report["after"] is not None else None,
-        "verdict": report["verdict"],
+        "verdict": {name: report["verdict"][name] for name in ("kind", "reasons")},
         "versions": {"service": version("temper"), "engine": report["environment"]},
     }
     subjects = models or [*hashes.items()]

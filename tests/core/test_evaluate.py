@@ -16,7 +16,7 @@ from core.data import ImageSet
 from core.errors import BadLogitsError
 from core.evaluate import Bench, evaluate, survivors, verify
 from core.models.classifier import Classifier
-from core.report import Count, PairedChange, Side, Sign
+from core.report import Change, Count, Curve, PairedChange, Side, Sign
 from core.suites import Entry, Suite
 from core.summary import summarise
 from core.threat import ThreatModel
@@ -166,8 +166,6 @@ def sign(severity, raised=True):
 
 
 def change(gained, lost):
-    from core.report import Change
-
     return Change(clean=PairedChange.of(0, 0, 1000), robust=PairedChange.of(gained, lost, 1000))
 
 
@@ -205,6 +203,40 @@ def test_robust_takes_a_strong_suite_and_a_clean_diagnosis(suite, diagnosis, kin
     verdict = judge(suite=suite, threat=EPS, chance=0.1, before=side(0), after=after, change=change(550, 0))
     assert verdict.kind == kind
     assert judge(suite=suite, threat=EPS, chance=0.1, before=after, after=None, change=None).kind == kind
+
+
+def test_few_images_show_no_lack_of_robustness():
+    """4 of 10 may be far above a guess, and a gain of half of ten images is no proof that there is none."""
+    before, after = (Side(clean=Count.of(9, 10), attacks=(), robust=Count.of(n, 10), diagnosis=()) for n in (0, 4))
+    gain = Change(clean=PairedChange.of(0, 0, 10), robust=PairedChange.of(4, 0, 10))
+    assert gain.robust.p_value > 0.05
+    verdict = judge(suite="standard", threat=EPS, chance=0.145, before=before, after=after, change=gain)
+    assert verdict.kind == "unverified"
+    assert "10 image(s) are too few" in verdict.reasons[0]
+    none = judge(suite="standard", threat=EPS, chance=0.145, before=before, after=None, change=None)
+    assert none.kind == "brittle", "none of ten is little for sure"
+
+
+@pytest.mark.parametrize(("correct", "words"), [(0, "not above what a guess"), (120, "not clearly above what a guess")])
+def test_chance_is_not_undercut_from_above(correct, words):
+    verdict = judge(suite="quick", threat=EPS, chance=0.1, before=side(correct), after=None, change=None)
+    assert words in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(("beyond", "kind"), [(0, "robust"), (2, "robust"), (3, "unverified")])
+def test_what_the_curve_finds_beyond_the_suite_counts_against_it(beyond, kind):
+    curve = Curve(eps=(0.0, 0.1), accuracy=(0.9, 0.5), images=200, beyond_suite=beyond)
+    after = side(550).model_copy(update={"curve": curve})
+    verdict = judge(suite="standard", threat=EPS, chance=0.1, before=side(0), after=after, change=change(550, 0))
+    assert verdict.kind == kind
+
+
+@pytest.mark.parametrize(("leaked", "kind"), [(0.0, "robust"), (0.005, "robust"), (0.5, "unverified")])
+def test_images_that_were_trained_on_prove_nothing(leaked, kind):
+    verdict = judge(
+        suite="standard", threat=EPS, chance=0.1, before=side(0), after=side(550), change=change(550, 0), leaked=leaked
+    )
+    assert verdict.kind == kind
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from core.models.classifier import Classifier
 from core.threat import ThreatModel
 
 THREAT = ThreatModel(norm="linf", eps=0.03)
+EVERY = np.ones(300, bool)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def pixels(picture):
 
 
 def test_what_is_shown_is_what_happened(network, blurred, bench, arrays):
-    found = choose_examples(network, blurred, bench, THREAT, None)
+    found = choose_examples(network, blurred, bench, THREAT, None, EVERY)
     kinds = [example.kind for example in found.examples]
     assert {"withstands", "fooled"} == set(kinds)
     assert max(kinds.count(kind) for kind in set(kinds)) <= 3
@@ -65,9 +66,22 @@ def test_what_is_shown_is_what_happened(network, blurred, bench, arrays):
             assert float(said[0, example.label]) == pytest.approx(outcome.clean_confidence, abs=1e-4)
 
 
+def test_what_the_suite_fooled_withstands_nothing(network, blurred, bench):
+    """Though this one attack did not fool it."""
+    every = choose_examples(network, blurred, bench, THREAT, None, EVERY).examples
+    shown = [example.id for example in every if example.kind == "withstands"]
+    assert shown
+    robust = ~np.isin(np.arange(300), shown)
+    again = choose_examples(network, blurred, bench, THREAT, None, robust).examples
+    assert not {example.id for example in again if example.kind == "withstands"} & set(shown)
+    assert [example for example in again if example.kind == "fooled"] == [
+        example for example in every if example.kind == "fooled"
+    ]
+
+
 def test_equal_inputs_give_equal_examples(network, bench):
-    first = choose_examples(network, None, bench, THREAT, ["a"] * 10)
-    assert first == choose_examples(network, None, bench, THREAT, ["a"] * 10)
+    first = choose_examples(network, None, bench, THREAT, ["a"] * 10, EVERY)
+    assert first == choose_examples(network, None, bench, THREAT, ["a"] * 10, EVERY)
     assert first.examples
     assert {example.kind for example in first.examples} == {"fooled"}
     assert all(example.after is None for example in first.examples)
@@ -84,7 +98,7 @@ def test_a_model_that_is_never_right_has_none(bench):
     labels[labels == 0] = 1
     images = ImageSet(bench.images.pixels, labels, bench.images.ids)
     always_zero = Classifier(Wrong()).eval()
-    found = choose_examples(always_zero, None, Bench(images, 10, 0, 50, torch.device("cpu")), THREAT, None)
+    found = choose_examples(always_zero, None, Bench(images, 10, 0, 50, torch.device("cpu")), THREAT, None, EVERY)
     assert (found.tried, found.examples) == (0, ())
 
 
@@ -97,7 +111,7 @@ def test_large_colour_images_are_shown_small(bench):
     rng = np.random.default_rng(0)
     images = ImageSet(rng.integers(120, 136, (8, 3, 200, 300), np.uint8), np.zeros(8, np.int64), np.arange(8))
     large = Bench(images, 2, 0, 4, torch.device("cpu"))
-    found = choose_examples(Classifier(Mean()).eval(), None, large, THREAT, None)
+    found = choose_examples(Classifier(Mean()).eval(), None, large, THREAT, None, EVERY)
     for example in found.examples:
         image = Image.open(io.BytesIO(base64.b64decode(example.picture.content)))
         assert (image.mode, max(image.size)) == ("RGB", 128)

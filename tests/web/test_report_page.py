@@ -118,7 +118,7 @@ def test_the_verdict_comes_first_with_its_reasons_and_its_limits(kind):
     ):
         assert words in first
     # "robust" is said of no other model
-    assert ("stood up to strong attacks" in first) == (kind == "robust")
+    assert ("withstand strong attacks" in first) == (kind == "robust")
 
 
 def test_brittle_without_a_gain_is_not_called_without_robustness():

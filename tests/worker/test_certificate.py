@@ -77,8 +77,9 @@ def test_a_child_cannot_bring_its_own_certificate(floor):
     "change",
     [
         {"output": {"format": "pt", "files": {"checkpoint.pt": "0" * 64}}},
-        {"output": {"format": "pt", "files": {}, "x": float("nan")}, "verdict": float("nan")},
+        {"output": {"format": "pt", "files": {}, "x": 1}, "threat": {"eps": float("nan")}},
         {"before": None},
+        {"verdict": {}},
         {"after": {**SIDE, "attacks": [{}]}},
         {"images": "\ud800"},
     ],

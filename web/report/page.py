@@ -66,6 +66,7 @@ def report_page(report: Report, about: About, pictures: Pictures, *, alone: bool
         lead=words.lead(report),
         change_sentence=words.change_sentence(report),
         ball=words.ball(report.threat),
+        overlooked=words.overlooked(words.shipped(report)),
         rows=rows,
         cumulative=any(attack.cumulative for attack in words.shipped(report).attacks),
         chart_of_accuracies=drawings.of_accuracies(rows),

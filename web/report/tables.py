@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.report import AttackResult, ClassCount, Corruptions, Count, Diagnostic, EpochCurve, Report, Side, Sign
 from web.report.words import attack_name, attack_remarks
@@ -55,7 +56,8 @@ def accuracies(report: Report) -> list[Accuracy]:
     for attack in left:
         rows.append(_of_attack(attack, report, None, attack))
     rows.append(Accuracy("Robust", "robust", (), report.before.robust, after.robust if after else None, True))
-    return rows
+    named = Counter(row.short for row in rows)
+    return [row if named[row.short] == 1 else replace(row, short=row.name.removeprefix("Under ")) for row in rows]
 
 
 def _of_attack(attack: AttackResult, report: Report, before: Count | None, after: Count | None) -> Accuracy:

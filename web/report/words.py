@@ -37,7 +37,10 @@ def reading(report: Report) -> Reading:
     fell = (
         f"Of {count(clean.correct)} images that it classifies correctly, {count(clean.correct - robust.correct)} fell."
     )
-    bound = f"{share} of the test images stayed correct under every attack tried (95% interval {low} to {high})."
+    bound = (
+        f"{share} of the test images stayed correct under every attack of suite {report.suite} (95% interval {low} to "
+        f"{high})."
+    )
     only = (
         f"It holds for this threat only ({ball(report.threat)}): not for a larger eps, other norms, patches, rotations "
         "or blur.",
@@ -48,7 +51,7 @@ def reading(report: Report) -> Reading:
             return Reading(
                 "is-good",
                 "Robust",
-                "The robustness stood up to strong attacks, and no sign was found that it is only apparent.",
+                f"{share} of the images withstand strong attacks, and no sign was found that this is only apparent.",
                 (bound, "Strong attacks of several kinds were tried, and the checks for gradient masking raised none."),
                 (
                     "It is no proof: a new attack may find more. The share above is what is robust, not every image.",
@@ -63,10 +66,7 @@ def reading(report: Report) -> Reading:
                 "Hardening brought no real gain." if _no_gain(report) else "The model has little or no robustness.",
                 (bound, fell),
                 ("It does not mean that the model is bad on ordinary images: see its clean accuracy.", *only),
-                "Do not rely on it where images may be tampered with. Another defense, more epochs or a smaller "
-                "eps may help."
-                if report.after
-                else "Harden it: submit it again with a defense.",
+                _how_to_harden(report),
             )
         case "suspect":
             return Reading(
@@ -92,6 +92,19 @@ def reading(report: Report) -> Reading:
 def _no_gain(report: Report) -> bool:
     change = report.change
     return change is not None and (change.robust.delta <= 0 or change.robust.p_value >= _SIGNIFICANT)
+
+
+def _how_to_harden(report: Report) -> str:
+    if report.after is None:
+        return "Harden it: submit it again with a defense."
+    if _no_gain(report) and report.before.robust.accuracy > report.before.clean.accuracy / 2:
+        return (
+            "The model that was sent has most of the robustness already; whether that is real, a job with defense "
+            '"none" says. To gain more, take another defense, more epochs or a larger network.'
+        )
+    return (
+        "Do not rely on it where images may be tampered with. Another defense, more epochs or a smaller eps may help."
+    )
 
 
 def _how_to_verify(report: Report) -> str:
@@ -134,6 +147,17 @@ def shipped(report: Report) -> Side:
 def ball(threat: ThreatModel) -> str:
     """A threat model in short."""
     return f"{threat.norm}, eps {threat.eps:.4g}"
+
+
+def overlooked(side: Side) -> str:
+    """What the search for the smallest perturbations found beyond the suite, if anything."""
+    if side.curve is None or not side.curve.beyond_suite:
+        return ""
+    found = side.curve.beyond_suite
+    return (
+        f"Within the job's eps that search fooled {count(found)} of these images that the suite had left: the robust "
+        "accuracy in the table is too high by that."
+    )
 
 
 def attack_name(attack: AttackResult) -> str:

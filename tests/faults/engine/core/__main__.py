@@ -87,7 +87,8 @@ def main() -> int:
     files = {"checkpoint.pt": hashlib.sha256(state["weights"].encode()).hexdigest()}
     report = {
         "before": side, "after": side, "weights": state["weights"], "output": {"format": "pt", "files": files},
-        "suite": "quick", "threat": threat, "images": {}, "verdict": {}, "environment": {},
+        "suite": "quick", "threat": threat, "images": {}, "verdict": {"kind": "unverified", "reasons": []},
+        "environment": {},
     }  # fmt: skip
     (output / "report.json").write_text(json.dumps(report))
     emit("artifact", file="checkpoint.pt")
