@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from core.report import AttackResult, Count, Report, Side
+from core.report import AttackResult, Count, Report, Search, Side, Training
 from core.suites import STRONG
 from core.threat import ThreatModel
 
@@ -17,10 +17,10 @@ NAME = "model-card.md"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]{0,49}")
 _MARKUP = re.compile(r"[\\`*_\[\]<>|#~&!$@]|:(?=//)|(?<=www)\.")
 _VERDICTS = {
-    "robust": "**Robust.** The robustness stands up to strong attacks, and no sign of gradient masking was found.",
-    "brittle": "**Brittle.** The model has little or no robustness, or did not become more robust.",
-    "suspect": "**Suspect.** There are signs of gradient masking: the numbers below are likely too good.",
-    "unverified": "**Unverified.** The numbers below are upper bounds: nothing has tested them hard enough to rely on.",
+    "robust": "**Robust.** The share below withstands strong attacks, and no sign of gradient masking was found.",
+    "brittle": "**Brittle.** The model has little or no robustness, or hardening brought no real gain.",
+    "suspect": "**Suspect.** There are signs of gradient masking: the robust accuracy may be too good to be true.",
+    "unverified": "**Unverified.** The robust accuracy is an upper bound that cannot be relied on yet.",
 }
 _BALLS = {
     "linf": "no value of a pixel changes by more than eps",
@@ -64,7 +64,7 @@ def _front_matter(report: Report) -> Iterator[str]:
     yield "      split: test"
     yield "    metrics:"
     side = _shipped(report)
-    rows = [("Clean accuracy", side.clean), (f"Robust accuracy ({_suite(report)})", side.robust)]
+    rows = [("Clean accuracy", side.clean), (f"Robust accuracy ({_suite(report)}; {report.verdict.kind})", side.robust)]
     rows += [(f"Accuracy under {_attack(attack)}", attack) for attack in side.attacks]
     for name, count in rows:
         yield "    - type: accuracy"
@@ -169,14 +169,24 @@ def _limits(report: Report) -> Iterator[str]:
         yield f"- Hardening cost {lost:.1f} points of clean accuracy; some classes may have lost more."
     if report.training is not None:
         training = report.training
-        yield (
-            f"- Epoch {training.selected_epoch} ships, chosen by `{training.selected_by}` on "
-            f"{training.held_out_images} held-out training images; the test images had no part in it."
-        )
+        yield f"- {_selection(training, report.search)}"
+        if not report.inputs["data"]["leaks"]:
+            yield "- The test images had no part in the training."
     shown = [each for each in report.diagnostics if each.side == ("after" if report.after else "before")]
     yield from (f"- {each.code}: {_plain(each.sentence)}" for each in shown)
     yield from (f"- {_plain(note)}" for note in report.notes)
     yield "- The license of model and data is for whoever publishes them to settle; unknown means unknown."
+
+
+def _selection(training: Training, search: Search | None) -> str:
+    if search is not None and search.shipped.rung is not None:
+        return f"What ships is what rung {search.shipped.rung} of a search left of `{search.shipped.candidate}`."
+    if training.selected_by == "last":
+        return "The last epoch ships; nothing was chosen."
+    return (
+        f"Epoch {training.selected_epoch} ships, chosen by `{training.selected_by}` on {training.held_out_images} "
+        "training images that were held out from hardening."
+    )
 
 
 def _reproducing(report: Report) -> Iterator[str]:

@@ -109,7 +109,7 @@ def _of_attacks(case: Case) -> Iterator[Sign]:
     yield share("more-steps-help", "weak", more, total, 0.05, evidence, "it had not converged")
     strong = case.standing(case.standing(longer, APGD(name="apgd-ce", steps=50)), TargetedAPGD(steps=50, targets=3))
     more = int((case.robust & ~strong).sum())
-    evidence = "survived the suite and fall to short runs of APGD"
+    evidence = f"survived the suite, as {case.robust.sum()} did, and fall to short runs of APGD"
     yield share("suite-too-weak", "weak", more, total, 0.1, evidence, "the suite overstates the robust accuracy by far")
     white = strong & case.robust
     gradients_fail = "gradients do not show the way that is there"
@@ -123,7 +123,7 @@ def _of_attacks(case: Case) -> Iterator[Sign]:
         others.append(("transfer-beats-gradients", transfer, "examples made on the other side's model"))
     for code, attack, words in others:
         fooled = int((white & ~case.standing(white, attack)).sum())
-        evidence = f"withstood gradient attacks and fall to {words}"
+        evidence = f"withstood gradient attacks, as {white.sum()} did, and fall to {words}"
         yield share(code, "masking", fooled, total, 0.002, evidence, gradients_fail)
     yield from _of_radius(case, base, weakest)
     planted = plant(case.model, case.bench, weakest, case.headline, count=_PLANTED)

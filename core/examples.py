@@ -184,18 +184,21 @@ def _outcome(side: _Attacked, row: int) -> Outcome:
         clean_confidence=float(clean.values),
         attacked=int(attacked.indices),
         attacked_confidence=float(attacked.values),
-        perturbation=_picture(0.5 + factor * change),
+        perturbation=_picture(0.5 + factor * change, Image.Resampling.NEAREST),
         adversarial=_picture(side.x_adv[row]),
         magnified=factor,
     )
 
 
-def _picture(x: Tensor) -> Picture:
-    """(c, h, w) in [0, 1]; the first channel is shown as grey if there are not three."""
+def _picture(x: Tensor, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> Picture:
+    """(c, h, w) in [0, 1]; the first channel is shown as grey if there are not three.
+
+    A perturbation is made smaller by leaving out pixels: their mean would all but cancel, and look harmless.
+    """
     pixels = (x * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-    image.thumbnail((_WIDEST, _WIDEST))
+    image.thumbnail((_WIDEST, _WIDEST), resampling)
     kind = "png" if max(image.size) <= _EXACT else "jpeg"
     buffer = io.BytesIO()
-    image.save(buffer, format=kind)
+    image.save(buffer, format=kind, quality=85, subsampling=0)  # both for JPEG: colours of single pixels stay
     return Picture(media_type=f"image/{kind}", content=base64.b64encode(buffer.getvalue()).decode())

@@ -251,10 +251,14 @@ class Search(_Part):
 
 
 class Verdict(_Part):
-    """Is the robustness real? ``robust`` is never said without a strong suite and the diagnosis."""
+    """Is the robustness real? ``robust`` is never said without a strong suite and the diagnosis.
+
+    ``remedies``: for ``unverified``, what another evaluation needs, each an imperative.
+    """
 
     kind: Literal["robust", "brittle", "suspect", "unverified"]
     reasons: tuple[str, ...]
+    remedies: tuple[str, ...] = ()
 
 
 class Images(_Part):

@@ -81,7 +81,7 @@ def training_mode(model: Classifier) -> Sign:
 def randomised(is_so: bool) -> Sign:
     """Do equal inputs give equal outputs?"""
     words = (
-        "the output differs from pass to pass: gradients and successes are those of single draws"
+        "the output differs from pass to pass: gradients are of a few draws, and what fools one may not fool the next"
         if is_so
         else "equal inputs give equal outputs"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from core.report import Change, Side, Sign, Verdict
 from core.suites import STRONG
 from core.threat import ThreatModel
@@ -36,11 +38,13 @@ def judge(
     signs = [sign for sign in side.diagnosis or () if sign.raised]
     if masking := [_say(sign) for sign in signs if sign.severity == "masking"]:
         return Verdict(kind="suspect", reasons=tuple(masking))
-    missing = _missing(suite, threat, side, signs)
+    missing = [*_missing(suite, threat, side, signs)]
     if leaked > _LEAKED:
-        missing.append(f"{leaked:.1%} of the test images are in the training split too: they say nothing of new ones")
+        reason = f"{leaked:.1%} of the test images are in the training split too: they say nothing of new ones"
+        missing.append((reason, "send a test split without images of the training split"))
     if missing:
-        return Verdict(kind="unverified", reasons=tuple(missing))
+        remedies = dict.fromkeys(remedy for _, remedy in missing)
+        return Verdict(kind="unverified", reasons=tuple(reason for reason, _ in missing), remedies=tuple(remedies))
     return Verdict(
         kind="robust",
         reasons=(
@@ -68,25 +72,36 @@ def _brittle(side: Side, change: Change | None, chance: float) -> list[str]:
     return reasons
 
 
-def _missing(suite: str, threat: ThreatModel, side: Side, signs: list[Sign]) -> list[str]:
-    missing = []
+def _missing(suite: str, threat: ThreatModel, side: Side, signs: list[Sign]) -> Iterator[tuple[str, str]]:
+    """What keeps the numbers from being relied on, and what mends it."""
+    stronger = (
+        'take evaluation.suite "strict"'
+        if suite != "strict"
+        else "count the images that the checks broke as lost: no stronger suite is built in"
+    )
     if suite not in STRONG:
-        missing.append(
+        yield (
             f"suite {suite!r} is not a strong evaluation: gradient masking could hide weaknesses from it, "
-            "so this is an upper bound of the robust accuracy"
+            "so this is an upper bound of the robust accuracy",
+            'take evaluation.suite "standard"',
         )
+        stronger = 'take evaluation.suite "standard"'
     if threat.eps == 0:
-        missing.append("eps is 0: nothing was attacked")
+        yield "eps is 0: nothing was attacked", "take a threat.eps above 0"
     if side.robust.total < _ENOUGH:
-        missing.append(f"{side.robust.total} image(s) are too few to judge by; take {_ENOUGH} at least")
-    if side.diagnosis is None:
-        missing.append("the diagnosis was left out (evaluation.diagnose)")
-    if side.curve is not None and side.curve.beyond_suite > max(1, _OVERLOOKED * side.curve.images):
-        missing.append(
-            f"of {side.curve.images} images the search for the smallest perturbations fooled {side.curve.beyond_suite} "
-            "that the suite had left: the robust accuracy is too high"
+        yield (
+            f"{side.robust.total} image(s) are too few to judge by; take {_ENOUGH} at least",
+            f"evaluate {_ENOUGH} images at least (evaluation.samples, and a test split that has them)",
         )
-    return missing + [_say(sign) for sign in signs if sign.severity == "weak"]
+    if side.diagnosis is None:
+        yield "the diagnosis was left out (evaluation.diagnose)", "leave evaluation.diagnose on"
+    if side.curve is not None and side.curve.beyond_suite > max(1, _OVERLOOKED * side.curve.images):
+        yield (
+            f"of {side.curve.images} images the search for the smallest perturbations fooled {side.curve.beyond_suite} "
+            "that the suite had left: the robust accuracy is too high",
+            stronger,
+        )
+    yield from ((_say(sign), stronger) for sign in signs if sign.severity == "weak")
 
 
 def _say(sign: Sign) -> str:

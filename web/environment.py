@@ -66,6 +66,7 @@ def environment() -> Environment:
         percent=figures.percent,
         points=figures.points,
         probability=figures.probability,
+        radius=figures.radius,
         size=figures.size,
     )
     return made

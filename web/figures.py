@@ -46,3 +46,10 @@ def size(number: int) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def radius(eps: float, norm: str) -> str:
+    """An eps as people write it: "8/255" for a whole number of grey levels under linf, else "0.1"."""
+    levels, short = eps * 255, f"{eps:.4g}"
+    is_fraction = norm == "linf" and round(levels) > 0 and abs(levels - round(levels)) < 1e-6
+    return f"{round(levels)}/255" if is_fraction and len(short) > len("0.25") else short

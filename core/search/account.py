@@ -47,8 +47,8 @@ def remarks(search: Search) -> list[str]:
     tried = {trial.candidate for rung in search.rungs for trial in rung.trials}
     chosen = (
         f"{search.winner!r} was chosen among {max(1, len(tried))} candidates by {search.held_out_images} training "
-        "images that were held out. Being chosen flatters the search's own numbers, and those alone: no candidate met "
-        "an image of this report's evaluation before it was chosen."
+        "images that were held out. Being chosen flatters the search's own numbers, and those alone: the search "
+        "used nothing of the test split."
     )
     notes = [chosen]
     if shipped.rung is not None:

@@ -138,7 +138,7 @@ def at_work(ours):
     engine = open_database(f"sqlite:///{ours.folder / 'temper.db'}")
     tenant, leases = ours.keys.find(ours.key).tenant_id, LeaseRepository(engine)
     spec = {"data": {"dataset": "mnist"}, "training": {"epochs": 3}}
-    new = NewJob(spec, "gpu-large", "aft", "streamed", {}, 3, ours.upload, None)  # a queue that the service serves not
+    new = NewJob(spec, "tests", "aft", "streamed", {}, 3, ours.upload, None)  # a queue that no service serves
     job = JobRepository(engine, tenant).create(new).id
     yield job, leases
     engine.dispose()
@@ -151,7 +151,7 @@ def test_the_stream_of_a_job_brings_what_changes_and_ends_with_it(member, at_wor
     assert "queued" in first["state"]
     assert "number 1 in the queue" in first["state"]
     assert "Curves appear with the first finished epoch" in first["training"]
-    claim = leases.claim("tests", 600, ["gpu-large"])
+    claim = leases.claim("tests", 600, ["tests"])
     leases.add_event(claim, "phase", {"phase": "training"})
     leases.set_progress(claim, {"epoch": 0, "epochs": 3, "fraction": 0.5, "eta_seconds": 90.0})
     assert "training, epoch 1 of 3" in until(pieces, "state", "epoch 1")

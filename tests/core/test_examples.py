@@ -113,6 +113,8 @@ def test_large_colour_images_are_shown_small(bench):
     large = Bench(images, 2, 0, 4, torch.device("cpu"))
     found = choose_examples(Classifier(Mean()).eval(), None, large, THREAT, None, EVERY)
     for example in found.examples:
+        change = np.asarray(Image.open(io.BytesIO(base64.b64decode(example.before.perturbation.content))), float) - 128
+        assert np.abs(change).mean() > 32, "magnified to 64, and not averaged away"
         image = Image.open(io.BytesIO(base64.b64decode(example.picture.content)))
         assert (image.mode, max(image.size)) == ("RGB", 128)
         assert example.picture.media_type == "image/jpeg"

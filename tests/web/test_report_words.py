@@ -10,7 +10,8 @@ from core.report import Report
 from tests.web.pages import Page
 from tests.web.test_report_page import content, shown
 from web.report.tables import accuracies, epochs, raised
-from web.report.words import attack_remarks, reading
+from web.report.verdict import reading
+from web.report.words import attack_remarks, epoch_ships, selection
 
 
 def test_those_that_fell_were_classified_correctly_before():
@@ -22,21 +23,44 @@ def test_those_that_fell_were_classified_correctly_before():
 
 
 @pytest.mark.parametrize(
-    ("delta", "p_value", "gain"), [(0.1, 0.01, True), (0.1, 0.06, False), (0.0, 0.01, False), (-0.1, 0.01, False)]
+    ("delta", "p_value", "said"),
+    [
+        (0.1, 0.01, "The model has little or no robustness."),
+        (0.1, 0.06, "Hardening brought no real gain."),
+        (0.0, 0.01, "Hardening brought no real gain."),
+        (-0.1, 0.06, "Hardening brought no real gain."),
+        (-0.1, 0.01, "Hardening made the model less robust."),
+    ],
 )
-def test_a_gain_is_more_than_nothing_and_more_than_chance(delta, p_value, gain):
+def test_a_gain_is_more_than_nothing_and_more_than_chance(delta, p_value, said):
     data = content("hardened")
     data["verdict"] = {"kind": "brittle", "reasons": []}
     data["change"]["robust"] |= {"delta": delta, "p_value": p_value}
-    headline = reading(Report.model_validate(data)).headline
-    assert headline == ("The model has little or no robustness." if gain else "Hardening brought no real gain.")
+    assert reading(Report.model_validate(data)).headline == said
 
 
-@pytest.mark.parametrize(("suite", "weak"), [("quick", True), ("standard", False), ("strict", False)])
-def test_how_to_verify_what_is_unverified(suite, weak):
+def test_how_to_verify_what_is_unverified():
     data = content("hardened")
-    data["suite"] = suite
-    assert ("evaluation.suite" in reading(Report.model_validate(data)).advice) == weak
+    data["verdict"]["remedies"] = ["do this", "do that"]
+    assert "do this; do that." in reading(Report.model_validate(data)).advice
+    del data["verdict"]["remedies"]
+    assert "reasons above" in reading(Report.model_validate(data)).advice, "a report of an earlier version"
+
+
+@pytest.mark.parametrize("code", ["other-weights", "training-mode", "randomised", "zero-gradients"])
+def test_what_is_no_masking_is_not_called_so(code):
+    data = content("hardened")
+    data["verdict"] = {"kind": "suspect", "reasons": []}
+    data["after"]["diagnosis"] = [{**sign, "raised": sign["code"] == code} for sign in data["after"]["diagnosis"]]
+    headline = reading(Report.model_validate(data)).headline
+    assert ("gradient masking" in headline) == (code == "zero-gradients")
+
+
+def test_the_last_epoch_was_not_chosen():
+    data = content("hardened")
+    data["training"] |= {"selected_by": "last", "selected_epoch": 6}
+    assert selection(Report.model_validate(data)) == "The last of 6 epochs ships; nothing was chosen."
+    assert "selected by robust" in selection(Report.model_validate(content("hardened")))
 
 
 def attack_of(**changes):

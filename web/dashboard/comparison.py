@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from core.report import Report, Side
 from web.charts import Axis, Series, legend, scatter
-from web.figures import percent
+from web.figures import percent, radius
 
 MOST = 10  # as many as there are colours and markers
 _MARGIN = 0.05
@@ -30,7 +30,7 @@ class Compared:
 
 
 _ALIKE: tuple[tuple[str, Callable[[Report], str]], ...] = (
-    ("threat models", lambda r: f"{r.threat.norm} {r.threat.eps:.4g}"),
+    ("threat models", lambda r: f"{r.threat.norm} {radius(r.threat.eps, r.threat.norm)}"),
     ("suites of attacks", lambda r: r.suite),
     ("test images", lambda r: f"{r.images.ids_sha256} {r.inputs['data']['source']['sha256']} {_pixels(r)}"),
 )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from core.embedding import Embedding, Placed
-from core.report import Corruptions, Count, Curve, EpochCurve, Report
+from core.report import ClassCount, Corruptions, Count, Curve, EpochCurve, Report
+from core.stats import wilson
 from web.charts import Axis, Bar, Group, Panel, Series, bars, legend, lines, scatter
-from web.figures import percent
+from web.figures import percent, radius
 from web.report.tables import Accuracy, ClassRow, class_name
+from web.report.words import epoch_ships
 
 _SHARES = Axis("accuracy", 0, 1, share=True)
 _POINTS = 400  # of an embedding; more would make the page heavy and the picture no clearer
@@ -41,10 +43,11 @@ def of_accuracies(rows: Sequence[Accuracy]) -> Markup:
 
 def of_curves(report: Report) -> Markup | None:
     """Accuracy against eps, before and after; None if neither side has a curve."""
-    found: list[tuple[str, str, int, int, Curve | None]] = [
-        ("before", "before", 2, 2, report.before.curve),
-        ("after", "after", 1, 0, report.after.curve if report.after else None),
-    ]
+    found: list[tuple[str, str, int, int, Curve | None]] = (
+        [("before", "before", 2, 2, report.before.curve), ("after", "after", 1, 0, report.after.curve)]
+        if report.after
+        else [("the model", "after", 1, 0, report.before.curve)]
+    )
     series = [
         Series(name, list(zip(curve.eps, curve.accuracy, strict=True)), color, dash, marker)
         for name, color, dash, marker, curve in found
@@ -52,11 +55,11 @@ def of_curves(report: Report) -> Markup | None:
     ]
     if not series:
         return None
-    eps = report.threat.eps
+    eps, written = report.threat.eps, radius(report.threat.eps, report.threat.norm)
     at = "; ".join(f"{each.name} {percent(min(each.points, key=lambda p: abs(p[0] - eps))[1])}" for each in series)
     x = Axis(f"eps ({report.threat.norm})", 0, max(a for each in series for a, _ in each.points))
-    said = f"Share of images that stay correct within eps. At eps {eps:.4g}: {at}."
-    guide = [(eps, f"eps of the job, {eps:.4g}")]
+    said = f"Share of images that stay correct within eps. At eps {written}: {at}."
+    guide = [(eps, f"eps of the job, {written}")]
     return lines("curve", "Accuracy against eps", said, x, [Panel(_SHARES, series)], guide) + legend(series)
 
 
@@ -73,22 +76,26 @@ def of_training(report: Report) -> Markup:
     ]
     rate = Series("learning rate", [(curve.epoch, curve.lr) for curve in curves], "9", 1, 0)
     chosen = next(curve for curve in training.curves if curve.epoch == training.selected_epoch)
+    ships = "ships" if epoch_ships(report) else "was the best"
     said = (
-        f"{len(training.curves)} epoch(s). Epoch {chosen.epoch} ships: held-out images {percent(chosen.held_out_clean)}"
-        f" clean and {percent(chosen.held_out_robust)} under PGD-10, training images {percent(chosen.train_clean)} and "
+        f"Of {len(training.curves)}, epoch {chosen.epoch} {ships}: held-out images {percent(chosen.held_out_clean)} "
+        f"clean and {percent(chosen.held_out_robust)} under PGD-10, training images {percent(chosen.train_clean)} and "
         f"{percent(chosen.train_robust)}."
     )
-    epochs = Axis("epoch", curves[0].epoch, max(curves[-1].epoch, curves[0].epoch + 1), whole=True)
+    epochs = Axis("epoch", curves[0].epoch, curves[-1].epoch if len(curves) > 1 else curves[0].epoch + 1, whole=True)
     rates = Axis("learning rate", 0, max(curve.lr for curve in curves) or 1)
     panels = [Panel(_SHARES, series, 230), Panel(rates, [rate], 70)]
-    guides = [(float(chosen.epoch), f"epoch {chosen.epoch} ships")]
+    guides = [(float(chosen.epoch), f"epoch {chosen.epoch} {ships}")]
     return lines("training", "Training curves", said, epochs, panels, guides) + legend(series)
 
 
 def of_classes(rows: Sequence[ClassRow]) -> Markup:
-    """Robust accuracy of each class before and after."""
-    before = [Bar(row.before.robust / row.before.total) for row in rows]
-    after = [Bar(row.after.robust / row.after.total) if row.after else None for row in rows]
+    """Robust accuracy of each class before and after, with 95% intervals."""
+
+    def bar(side: ClassCount | None) -> Bar | None:
+        return None if side is None else Bar(side.robust / side.total, wilson(side.robust, side.total))
+
+    before, after = [bar(row.before) for row in rows], [bar(row.after) for row in rows]
     worst = rows[0]
     said = f"Least robust is {worst.name}: {worst.last.robust} of {worst.last.total} images."
     groups = _sides(before, after)
@@ -126,7 +133,7 @@ def of_embedding(
         x, y = _limits([placed for _, placed in shown])
         for kind, placed in shown:
             name = f"embedding-{side}-{kind.partition(' ')[0]}".lower()
-            title = f"{side}, {kind}"
+            title = f"{side}, {kind}" if after else kind.capitalize()
             caption = f"{title}: {_separation(placed)}"
             said = f"{len(found.ids)} test images of {len(labels)} classes in the plane; {_separation(placed)}."
             panels.append((caption, scatter(name, title, said, x, y, _scattered(placed, found, names))))

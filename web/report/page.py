@@ -14,6 +14,7 @@ from core.examples import Examples, Picture
 from core.report import Report
 from web.environment import render, static_files
 from web.report import drawings, tables, words
+from web.report.verdict import reading
 
 _STYLES = ("temper.css", "report.css")
 
@@ -59,13 +60,15 @@ def report_page(report: Report, about: About, pictures: Pictures, *, alone: bool
         report=report,
         about=about,
         alone=alone,
-        title=about.name or f"{report.spec.model.architecture.name}, {report.spec.defense.name}",
+        title=about.name or f"{_architecture(report)}, {report.spec.defense.name}",
         styles=Markup(_styles()),  # noqa: S704 - files of this package
         policy=content_policy(),
-        reading=words.reading(report),
+        reading=reading(report),
         lead=words.lead(report),
         change_sentence=words.change_sentence(report),
         ball=words.ball(report.threat),
+        selection=words.selection(report),
+        epoch_ships=words.epoch_ships(report),
         overlooked=words.overlooked(words.shipped(report)),
         rows=rows,
         cumulative=any(attack.cumulative for attack in words.shipped(report).attacks),
@@ -98,6 +101,11 @@ def _styles() -> str:
 
 def _address(picture: Picture) -> str:
     return f"data:{picture.media_type};base64,{picture.content}"
+
+
+def _architecture(report: Report) -> str:
+    architecture = report.spec.model.architecture
+    return str(getattr(architecture, "model", architecture.name))
 
 
 def _normalisation(report: Report) -> str:

@@ -1,12 +1,10 @@
-"""What the numbers of a report mean in words, for somebody who reads one minute; no claim that they do not carry."""
+"""The numbers of a report in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from core.report import AttackResult, Report, Side
 from core.threat import ThreatModel
-from web.figures import count, percent, points, probability
+from web.figures import count, percent, points, probability, radius
 
 _BALLS = {
     "linf": "change every pixel value by up to {eps} (black is 0, white is 1)",
@@ -17,125 +15,24 @@ _SIGNIFICANT = 0.05
 _KEYS = ("steps", "queries", "restarts", "draws")
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A verdict in words: a badge's class and word, what it means and does not mean, and what to do next."""
-
-    style: str
-    word: str
-    headline: str
-    means: tuple[str, ...]
-    does_not_mean: tuple[str, ...]
-    advice: str
-
-
-def reading(report: Report) -> Reading:
-    """The verdict in words."""
-    robust = shipped(report).robust
-    share, low, high = (percent(value) for value in (robust.accuracy, *robust.ci95))
-    clean = shipped(report).clean
-    fell = (
-        f"Of {count(clean.correct)} images that it classifies correctly, {count(clean.correct - robust.correct)} fell."
-    )
-    bound = (
-        f"{share} of the test images stayed correct under every attack of suite {report.suite} (95% interval {low} to "
-        f"{high})."
-    )
-    only = (
-        f"It holds for this threat only ({ball(report.threat)}): not for a larger eps, other norms, patches, rotations "
-        "or blur.",
-        f"It was measured on {count(robust.total)} test images of the data that was sent. Other images, other numbers.",
-    )
-    match report.verdict.kind:
-        case "robust":
-            return Reading(
-                "is-good",
-                "Robust",
-                f"{share} of the images withstand strong attacks, and no sign was found that this is only apparent.",
-                (bound, "Strong attacks of several kinds were tried, and the checks for gradient masking raised none."),
-                (
-                    "It is no proof: a new attack may find more. The share above is what is robust, not every image.",
-                    *only,
-                ),
-                "Keep the numbers below with the model, and measure again when data or model change.",
-            )
-        case "brittle":
-            return Reading(
-                "is-bad",
-                "Brittle",
-                "Hardening brought no real gain." if _no_gain(report) else "The model has little or no robustness.",
-                (bound, fell),
-                ("It does not mean that the model is bad on ordinary images: see its clean accuracy.", *only),
-                _how_to_harden(report),
-            )
-        case "suspect":
-            return Reading(
-                "is-warn",
-                "Suspect",
-                "There are signs of gradient masking: the robust accuracy below is likely too good to be true.",
-                ("The model seems to hinder the attacks rather than withstand them.", f"Taken at face value, {bound}"),
-                ("It does not prove that the model is not robust; nobody knows before the cause is found.", *only),
-                "Look at the checks that were raised, below. Do not rely on the robust accuracy before they are "
-                "explained.",
-            )
-        case "unverified":
-            return Reading(
-                "is-note",
-                "Unverified",
-                "Nothing has tested the robustness hard enough to rely on it.",
-                (bound, "That is an upper bound: stronger attacks can only find more images that fall, not fewer."),
-                ("It does not say that the model is robust, nor that it is not.", *only),
-                _how_to_verify(report),
-            )
-
-
-def _no_gain(report: Report) -> bool:
-    change = report.change
-    return change is not None and (change.robust.delta <= 0 or change.robust.p_value >= _SIGNIFICANT)
-
-
-def _how_to_harden(report: Report) -> str:
-    if report.after is None:
-        return "Harden it: submit it again with a defense."
-    if _no_gain(report) and report.before.robust.accuracy > report.before.clean.accuracy / 2:
-        return (
-            "The model that was sent has most of the robustness already; whether that is real, a job with defense "
-            '"none" says. To gain more, take another defense, more epochs or a larger network.'
-        )
-    return (
-        "Do not rely on it where images may be tampered with. Another defense, more epochs or a smaller eps may help."
-    )
-
-
-def _how_to_verify(report: Report) -> str:
-    strong = report.suite in ("standard", "strict")
-    if not strong:
-        return (
-            "To verify it, evaluate the hardened checkpoint again with suite standard: a job with this one as its "
-            'checkpoint, defense "none", and evaluation.suite "standard".'
-            if report.after
-            else 'To verify it, submit it again with evaluation.suite "standard".'
-        )
-    return "The reasons above say what is missing; evaluate again without it."
-
-
 def lead(report: Report) -> str:
     """Both sides' counts in one paragraph."""
-    attacker = (
-        f"an attacker who knows the model may {_BALLS[report.threat.norm].format(eps=f'{report.threat.eps:.4g}')}"
+    attacks = (
+        f"under the attacks of suite {report.suite}, which know the model and may "
+        f"{_BALLS[report.threat.norm].format(eps=radius(report.threat.eps, report.threat.norm))}"
     )
     now, before = shipped(report), report.before
     total = count(now.clean.total)
     if report.after is None:
         return (
             f"Of {total} test images the model classifies {count(now.clean.correct)} correctly as they are "
-            f"({percent(now.clean.accuracy)}), and {count(now.robust.correct)} ({percent(now.robust.accuracy)}) when "
-            f"{attacker}. It was evaluated as it came; nothing was trained."
+            f"({percent(now.clean.accuracy)}), and {count(now.robust.correct)} ({percent(now.robust.accuracy)}) "
+            f"{attacks}. It was evaluated as it came; nothing was trained."
         )
     return (
         f"Of {total} test images the hardened model classifies {count(now.clean.correct)} correctly as they are "
         f"({percent(now.clean.accuracy)}; before {percent(before.clean.accuracy)}), and {count(now.robust.correct)} "
-        f"({percent(now.robust.accuracy)}; before {percent(before.robust.accuracy)}) when {attacker}."
+        f"({percent(now.robust.accuracy)}; before {percent(before.robust.accuracy)}) {attacks}."
     )
 
 
@@ -146,7 +43,35 @@ def shipped(report: Report) -> Side:
 
 def ball(threat: ThreatModel) -> str:
     """A threat model in short."""
-    return f"{threat.norm}, eps {threat.eps:.4g}"
+    return f"{threat.norm}, eps {radius(threat.eps, threat.norm)}"
+
+
+def epoch_ships(report: Report) -> bool:
+    """Whether what ships is of the training that the curves show: a search may ship what a rung left."""
+    return report.search is None or report.search.shipped.rung is None
+
+
+def selection(report: Report) -> str:
+    """Which epoch ships, and by what it was chosen."""
+    training = report.training
+    if training is None:
+        return ""
+    images = f"{count(training.held_out_images)} training images that were held out from hardening"
+    if not epoch_ships(report):
+        return (
+            f"Epoch {training.selected_epoch} of {len(training.curves)} was the best of this training on {images}; "
+            "what ships is what a rung of the search left, which was better still."
+        )
+    if training.selected_by == "last":
+        return f"The last of {_epochs(len(training.curves))} ships; nothing was chosen."
+    return (
+        f"Epoch {training.selected_epoch} of {len(training.curves)} ships, selected by {training.selected_by} on "
+        f"{images}."
+    )
+
+
+def _epochs(number: int) -> str:
+    return "1 epoch" if number == 1 else f"{number} epochs"
 
 
 def overlooked(side: Side) -> str:
