@@ -219,7 +219,7 @@ def _bar(bar: Bar, group: Group, across: Callable[[float], float], top: float) -
     low, high = (_n(across(value)) for value in bar.interval)
     middle = top + _BAR / 2
     whisker = f"M{low} {_n(middle)}H{high}M{low} {_n(middle - 3)}v6M{high} {_n(middle - 3)}v6"
-    return drawn + _tag("path", d=whisker, class_="interval")
+    return drawn + _tag("path", d=whisker, class_="halo") + _tag("path", d=whisker, class_="interval")  # on any colour
 
 
 def _stroke(series: Series) -> str:
