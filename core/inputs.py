@@ -16,13 +16,15 @@ from core.errors import DataMismatchError, RunError, UnsupportedError, is_out_of
 from core.evaluate import Bench
 from core.export import load_weights
 from core.matching import KeyMatch, count_classes, find_tensor, match_keys
-from core.models.base import ImageShape
+from core.models.base import Architecture, ImageShape
 from core.models.classifier import Classifier, frozen
 from core.nearest import nearest_architecture
 from core.prepared import CheckpointManifest, DataManifest, Workdir
 from core.spec import JobSpec
 from core.suites import SUITES, Suite
 from core.threat import ThreatModel
+
+_SIDES = (28, 32, 48, 64, 96, 128, 160, 224)  # of images, as they are usual
 
 
 @dataclass(frozen=True)
@@ -222,16 +224,32 @@ def _match(spec: JobSpec, manifest: CheckpointManifest, data: DataManifest, num_
         return match_keys(manifest, net)
     except RunError as error:
         _check_channels(manifest, data, net)
+        _check_size(spec.model.architecture, manifest, data, num_classes)
         nearest = nearest_architecture(manifest, image, num_classes)
         requested = getattr(spec.model.architecture, "model", spec.model.architecture.name)
         if nearest is not None and nearest.rpartition("/")[2] != requested:
             error.hint = f"the nearest architecture is {nearest!r}"
         else:
-            error.hint = (
-                f"check model.architecture and model.num_classes ({num_classes} here); if only the names differ, "
-                "send a .pt file, which keeps the order of the layers"
-            )
+            error.hint = f"check model.architecture and model.num_classes ({num_classes} here)"
+            if manifest.format != "pt":
+                error.hint += "; if only the names differ, send a .pt file, which keeps the order of the layers"
         raise
+
+
+def _check_size(architecture: Architecture, manifest: CheckpointManifest, data: DataManifest, num_classes: int) -> None:
+    """Say so where the network fits for images of another size: linear layers behind a flattening know it."""
+    if not architecture.small:
+        return
+    for side in _SIDES:
+        try:
+            match_keys(manifest, architecture.build(num_classes, ImageShape(data.channels, side, side)))
+        except RunError:
+            continue
+        raise DataMismatchError(
+            f"the checkpoint is of a network for images of {side} x {side}, and {data.source.filename} has "
+            f"{data.height} x {data.width}",
+            f"send images of that size; of image files, data.resize {side} and data.crop {side} make them",
+        )
 
 
 def _check_channels(manifest: CheckpointManifest, data: DataManifest, net: nn.Module) -> None:

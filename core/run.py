@@ -18,10 +18,11 @@ from core.assemble import assemble, training_of
 from core.attacks.pgd import PGD
 from core.cost import Cost
 from core.embedding import embed
-from core.errors import BaselineTooLowError, DivergedError, RunError, Stopped, UnsupportedError
+from core.errors import DivergedError, RunError, Stopped, UnsupportedError
 from core.evaluate import Bench, predict_once
 from core.examples import choose_examples, write_examples
 from core.export import load_exported, to_uploaded_form, write_checkpoints
+from core.first_look import check_baseline
 from core.inputs import Inputs, load_inputs
 from core.models.classifier import Classifier, do_nothing
 from core.outcome import Outcome, evaluate_side, ledger_path, preview
@@ -40,7 +41,6 @@ from core.train import Trained, Trainer
 
 OnEvent = Callable[[dict[str, Any]], None]
 SAVE_SECONDS = 30.0  # between two saves of an evaluation
-_NEAR_CHANCE = 0.1  # clean accuracy less than this far on the way from chance to 1 is near chance
 
 
 def run(
@@ -153,18 +153,12 @@ class _Run:
     def _first_look(self, model: Classifier, ledger: Ledger) -> None:
         """A first answer before the whole baseline, which may take long; it ends here if nothing was learnt."""
         inputs, started, bench = self.inputs, time.monotonic(), self._bench
-        correct = predict_once(model, bench, ledger) == bench.labels
+        predictions = predict_once(model, bench, ledger)
         side = preview(model, bench, inputs.headline)
         shown = side.model_dump(mode="json", include={"clean", "attacks", "robust"})
         self.on_event({"type": "preview", "seconds": round(time.monotonic() - started, 2), **shown})
-        accuracy, chance = float(correct.mean()), inputs.chance
-        low_is_fine = self.spec.evaluation.allow_low_baseline or self.spec.model.weights == "random"
-        if accuracy < chance + _NEAR_CHANCE * (1 - chance) and not low_is_fine:
-            raise BaselineTooLowError(
-                f"clean accuracy of the uploaded checkpoint is {accuracy:.1%}, near chance ({chance:.1%})",
-                "wrong normalisation (model.mean, model.std), class order, or key match "
-                f"(keys were matched by {self.inputs.match.by})? evaluation.allow_low_baseline goes on all the same",
-            )
+        if not (self.spec.evaluation.allow_low_baseline or self.spec.model.weights == "random"):
+            check_baseline(model, bench, predictions, chance=inputs.chance, matched_by=inputs.match.by)
 
     def train(self, model: Classifier) -> Trained:
         """Fine-tune; a run that diverges leaves its last good epoch in output/."""

@@ -48,9 +48,14 @@ class ModelSpec(_Part):
     )
     num_classes: int | None = Field(None, ge=2, le=100_000, description="Read from the checkpoint if left out.")
     mean: tuple[Channel, ...] | None = Field(
-        None, max_length=16, description="Normalisation, one value a channel; none if left out."
+        None, max_length=16, description="Normalisation, one value a channel or one for all; none if left out."
     )
     std: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = Field(None, max_length=16, description="See mean.")
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _of_one_channel(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> ModelSpec:
@@ -129,7 +134,9 @@ class EvaluationSpec(_Part):
     corruptions: bool = Field(False, description="Also measure accuracy under 19 common corruptions.")
     diagnose: bool = Field(True, description="Check whether the robustness is real; no verdict of robust without.")
     allow_low_baseline: bool = Field(
-        False, description="Go on even if the uploaded checkpoint's clean accuracy is near chance."
+        False,
+        description="Go on even if the uploaded checkpoint's clean accuracy is near chance, or far better with another "
+        "normalisation or order of the classes.",
     )
 
 
@@ -191,6 +198,9 @@ class JobSpec(_Part):
     def _fits_together(self) -> JobSpec:
         """Refuse what the defense cannot do, before anything is stored."""
         defense, training = self.defense, self.training
+        if self.threat.norm == "linf" and self.threat.eps > 1:
+            meant = f"; {self.threat.eps:g} levels of 255 are {self.threat.eps:g}/255" if self.threat.eps < 255 else ""
+            raise ValueError(f"threat.eps: pixels are from 0 to 1, and an eps of 1 changes any image into any{meant}")
         if defense.searches and self.devices > 1:
             raise ValueError(f"defense {defense.name!r} runs on one device: set devices to 1")
         if not (defense.trains or defense.searches) and self.model.weights == "random":

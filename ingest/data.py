@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from ingest.parquet import is_parquet, prepare_parquet
 from ingest.tars import SUFFIXES as TARS
 from ingest.webdataset import prepare_webdataset
 
+_LOCAL, _NAMED = struct.Struct("<26xH2x"), 512  # a zip's first member: the length of its name, which follows
 HINT = "npz, Parquet, WebDataset, or an image folder as zip or tar"
 _LOOKED_AT = 1000
 _PREPARE = {
@@ -52,6 +54,12 @@ def prepare_data(
 
 def _guess(path: Path, name: str) -> str:
     """By the names of the first members: arrays, shards, samples with labels beside them; else an image folder."""
+    if path.is_file() and _is_of_torch(path):
+        raise DataFormatError(
+            f"{name} was written by torch.save",
+            "np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...), of uint8 images, makes one that "
+            "is taken",
+        )
     if path.is_file() and is_parquet(path):
         return "parquet"
     found = members(path, budget_for(path, name))
@@ -72,3 +80,13 @@ def _guess(path: Path, name: str) -> str:
         inner = next(each for each in names if PurePosixPath(each).suffix.lower() in {".npz", ".zip", ".7z", ".rar"})
         raise DataFormatError(f"{name} holds {inner}, another archive", f"send {PurePosixPath(inner).name} itself")
     return "imagefolder"
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether its first member is what torch.save writes first."""
+    with path.open("rb") as file:
+        head = file.read(_LOCAL.size + _NAMED)
+    if len(head) < _LOCAL.size or not head.startswith(b"PK\x03\x04"):
+        return False
+    length: int = _LOCAL.unpack_from(head)[0]
+    return head[_LOCAL.size : _LOCAL.size + length].endswith(b"/data.pkl")

@@ -41,6 +41,10 @@ from ingest.splits import settle
 
 _HINT = "np.savez_compressed('data.npz', x_train=..., y_train=..., x_test=..., y_test=...) makes one"
 _FLOATS = "send uint8, or floats in [0, 1]"
+_LABELS = (
+    "labels are numbers from 0, in the order of the checkpoint's outputs; if that is the alphabet's: "
+    "names, y = np.unique(y, return_inverse=True)"
+)
 _NAMES = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels")),
     "val": (("x_val", "y_val"), ("val_images", "val_labels"), ("x_valid", "y_valid")),
@@ -236,9 +240,15 @@ def _in_range(rows: Array, where: str) -> Array:
     if low < 0 or high > 1:
         raise PixelsOutOfRangeError(
             f"{where} has floats from {low:.4g} to {high:.4g}",
-            f"{_FLOATS}: {where.split()[0]} / 255" if low >= 0 and high <= 255 else _FLOATS,
+            _how_to_scale(where.split()[0], low, high),
         )
     return rows
+
+
+def _how_to_scale(array: str, low: float, high: float) -> str:
+    if low < 0 and high < 100:
+        return f"{_FLOATS}; if {array} was normalised: {array} * std + mean, with them as model.mean and model.std"
+    return f"{_FLOATS}: {array} / 255" if low >= 0 and high <= 255 else _FLOATS
 
 
 class _Blocks:
@@ -289,7 +299,9 @@ def _read_header(file: _Blocks, member: str, name: str) -> tuple[tuple[int, ...]
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise DataFormatError(f"{member} of {name} is no array", _HINT) from error  # its header is Python
     if dtype.hasobject or dtype.kind not in "iufb":
-        raise DataFormatError(f"{member} of {name} has dtype {dtype}", "plain numbers are taken")
+        raise DataFormatError(
+            f"{member} of {name} has dtype {dtype}", _LABELS if dtype.kind in "US" else "plain numbers are taken"
+        )
     if len(shape) > 4 or any(length < 0 for length in shape):
         raise DataFormatError(f"{member} of {name} has shape {shape}", _HINT)
     return shape, fortran, dtype

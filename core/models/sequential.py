@@ -84,6 +84,83 @@ class GELU(Layer):
     torch_class: ClassVar[type[nn.Module]] = nn.GELU
 
 
+class LeakyReLU(Layer):
+    """nn.LeakyReLU."""
+
+    kind: Literal["leaky_relu"] = "leaky_relu"
+    negative_slope: Annotated[float, Field(ge=0, le=10)] = 0.01
+    torch_class: ClassVar[type[nn.Module]] = nn.LeakyReLU
+
+
+class ELU(Layer):
+    """nn.ELU."""
+
+    kind: Literal["elu"] = "elu"
+    alpha: Annotated[float, Field(gt=0, le=10)] = 1.0
+    torch_class: ClassVar[type[nn.Module]] = nn.ELU
+
+
+class SiLU(Layer):
+    """nn.SiLU."""
+
+    kind: Literal["silu"] = "silu"
+    torch_class: ClassVar[type[nn.Module]] = nn.SiLU
+
+
+class Mish(Layer):
+    """nn.Mish."""
+
+    kind: Literal["mish"] = "mish"
+    torch_class: ClassVar[type[nn.Module]] = nn.Mish
+
+
+class Hardswish(Layer):
+    """nn.Hardswish."""
+
+    kind: Literal["hardswish"] = "hardswish"
+    torch_class: ClassVar[type[nn.Module]] = nn.Hardswish
+
+
+class Softplus(Layer):
+    """nn.Softplus."""
+
+    kind: Literal["softplus"] = "softplus"
+    torch_class: ClassVar[type[nn.Module]] = nn.Softplus
+
+
+class Sigmoid(Layer):
+    """nn.Sigmoid."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    torch_class: ClassVar[type[nn.Module]] = nn.Sigmoid
+
+
+class Tanh(Layer):
+    """nn.Tanh."""
+
+    kind: Literal["tanh"] = "tanh"
+    torch_class: ClassVar[type[nn.Module]] = nn.Tanh
+
+
+class PReLU(Layer):
+    """nn.PReLU with one slope a channel, or one for all."""
+
+    kind: Literal["prelu"] = "prelu"
+    num_parameters: Size = 1
+    torch_class: ClassVar[type[nn.Module]] = nn.PReLU
+
+
+class GroupNorm(Layer):
+    """nn.GroupNorm."""
+
+    kind: Literal["group_norm"] = "group_norm"
+    num_groups: Size
+
+    def module(self, x: Tensor) -> nn.Module:
+        """See the base class."""
+        return nn.GroupNorm(self.num_groups, x.shape[1])
+
+
 class MaxPool2d(Layer):
     """nn.MaxPool2d."""
 
@@ -127,13 +204,23 @@ class Dropout(Layer):
     torch_class: ClassVar[type[nn.Module]] = nn.Dropout
 
 
+class Identity(Layer):
+    """nn.Identity, to keep the numbers of the layers that follow."""
+
+    kind: Literal["identity"] = "identity"
+    torch_class: ClassVar[type[nn.Module]] = nn.Identity
+
+
+_KINDS = {each.__name__: each.model_fields["kind"].default for each in Layer.__subclasses__()}
+
+
 def _spelled_out(value: Any) -> Any:
-    """Let "relu" and {"conv2d": {...}} stand for {"kind": "relu"} and {"kind": "conv2d", ...}."""
+    """Let "relu" and {"conv2d": {...}} stand for {"kind": "relu"} and {"kind": "conv2d", ...}; "ReLU" is "relu"."""
     if isinstance(value, str):
-        return {"kind": value}
+        return {"kind": _KINDS.get(value, value)}
     if isinstance(value, dict) and "kind" not in value and len(value) == 1:
         kind, options = next(iter(value.items()))
-        return {"kind": kind, **(options or {})} if isinstance(options, dict | None) else value
+        return {"kind": _KINDS.get(kind, kind), **(options or {})} if isinstance(options, dict | None) else value
     return value
 
 
@@ -154,7 +241,13 @@ class Sequential(Architecture):
     small: ClassVar[bool] = True
 
     name: Literal["sequential"] = "sequential"
-    layers: tuple[AnyLayer, ...] = Field(min_length=1, max_length=512, description="Layers from input to logits.")
+    layers: tuple[AnyLayer, ...] = Field(
+        min_length=1,
+        max_length=512,
+        description='From input to logits, each {"KIND": {...}}, or "KIND" if it needs nothing more. Kinds: '
+        + ", ".join(_KINDS.values())
+        + ".",
+    )
 
     def build(self, num_classes: int, image: ImageShape) -> nn.Module:
         """See the base class.

@@ -66,16 +66,17 @@ def remarks(search: Search) -> list[str]:
 
 
 def _ended(search: searching.Search, trained: Trained) -> tuple[Ended, str]:
-    state, epochs = search.state, len(trained.state.curves)
+    state, number = search.state, len(trained.state.curves)
+    epochs = f"{number} epoch" + "s" * (number != 1)
     if trained.state.stopped == "goal":
-        return "goal", f"the winner met the goal after epoch {epochs} of {search.planned}"
+        return "goal", f"the winner met the goal after epoch {number} of {search.planned}"
     if state.cut is not None:
-        return "budget", f"the search's share of the budget ended {state.cut}; the winner had {epochs} epochs"
-    if epochs < search.planned and trained.state.stopped in (None, "budget"):
-        return "budget", f"the budget left {epochs} of {search.planned} epochs to the winner"
+        return "budget", f"the search's share of the budget ended {state.cut}; the winner had {epochs}"
+    if number < search.planned and trained.state.stopped in (None, "budget"):
+        return "budget", f"the budget left {number} of {search.planned} epochs to the winner"
     if state.rungs < len(search.rungs):
-        return "complete", f"rung {state.rungs} met the goal already; {epochs} epochs of the winner"
-    return "complete", f"all rungs, and {epochs} epochs of the winner"
+        return "complete", f"rung {state.rungs} met the goal already; {epochs} of the winner"
+    return "complete", f"all rungs, and {epochs} of the winner"
 
 
 def _rungs(search: searching.Search) -> list[SearchRung]:

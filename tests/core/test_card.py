@@ -47,7 +47,8 @@ def test_the_hub_reads_it(job):
     values = {result.metric_name: result.metric_value for result in data.eval_results}
     side = report.after
     assert values.pop("Clean accuracy") == pytest.approx(side.clean.accuracy, abs=1e-6)
-    assert values.pop("Robust accuracy (suite quick, linf eps 0.02; brittle)") == pytest.approx(side.robust.accuracy, abs=1e-6)
+    robust = values.pop("Robust accuracy (suite quick, linf eps 0.02; brittle)")
+    assert robust == pytest.approx(side.robust.accuracy, abs=1e-6)
     assert [*values.values()] == [pytest.approx(attack.accuracy, abs=1e-6) for attack in side.attacks]
     assert {result.dataset_name for result in data.eval_results} == {"data.npz"}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from core.errors import CheckpointMismatchError
+from core.errors import CheckpointMismatchError, DataMismatchError
 from core.run import run
 from tests.core.workdirs import make_workdir, save, small_data
 
@@ -138,6 +139,14 @@ def test_a_mismatch_lists_missing_extra_and_wrongly_shaped_keys(tmp_path, arrays
     assert "missing (1): conv1.bias" in error.detail
     assert "extra (1): stray" in error.detail
     assert "wrong shape (1): fc1.bias is [7], expected [128]" in error.detail
+
+
+def test_images_of_another_size_than_the_network_was_made_for(tmp_path, arrays, weights):
+    border = ((0, 0), (2, 2), (2, 2))
+    padded = {key: np.pad(value, border) if key.startswith("x_") else value for key, value in arrays.items()}
+    with pytest.raises(DataMismatchError, match=r"images of 28 x 28, and .* has 32 x 32") as error:
+        harden(tmp_path, padded, save(tmp_path / "fits.pt", weights))
+    assert "data.resize 28" in error.value.hint
 
 
 def test_a_mismatch_names_the_nearest_architecture(tmp_path, arrays, weights):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch.nn.functional import conv2d
 
 from core.errors import UnsupportedError
-from core.models import ARCHITECTURES, ImageShape
+from core.models import ARCHITECTURES, AnyArchitecture, ImageShape
 from core.models.classifier import Classifier
 from core.models.preact_resnet18 import PreActBlock
+from core.models.sequential import Layer, Sequential
 from core.models.wrn import WideBlock
 from core.spec import ModelSpec
 
@@ -185,6 +188,30 @@ def test_sequential():
     assert net[0].in_channels == 3
     assert net[8].in_features == 16
     assert net.training
+
+
+def test_sequential_knows_every_kind_that_it_names():
+    """As text too, and by the names of torch."""
+    kinds = {each.model_fields["kind"].default: each for each in Layer.__subclasses__()}
+    needed = {"conv2d": {"out_channels": 4, "kernel_size": 3}, "linear": {"out_features": 10}}
+    needed |= {"group_norm": {"num_groups": 1}, "max_pool2d": {"kernel_size": 2}, "avg_pool2d": {"kernel_size": 2}}
+    last = ["flatten", {"linear": {"out_features": 10}}]
+    for kind, layer in kinds.items():
+        for name in (kind, layer.__name__):
+            text = json.dumps({"sequential": [{name: needed.get(kind, {})}, *last]})
+            architecture = TypeAdapter(AnyArchitecture).validate_python(text)
+            assert type(architecture.build(10, GREY)[0]) is getattr(torch.nn, layer.__name__)
+    listed = Sequential.model_fields["layers"].description.partition("Kinds: ")[2].rstrip(".").split(", ")
+    assert sorted(listed) == sorted(kinds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("sequential", "give its layers"), ('{"sequential": [', "not JSON"), ("resnet", "does not match")],
+)
+def test_what_is_no_architecture_says_what_one_is(text, message):
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(AnyArchitecture).validate_python(text)
 
 
 @pytest.mark.parametrize(

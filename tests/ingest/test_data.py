@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ingest.__main__ import main
+from ingest.data import prepare_data
 from ingest.datasets import find_dataset
 from ingest.errors import IngestError
 from ingest.image_folder import prepare_image_folder
@@ -94,6 +96,28 @@ def test_bad_npz(change, code, words, tmp_path):
         prepare(tmp_path, good(**change))
     assert error.value.code == code
     assert words in error.value.detail
+
+
+@pytest.mark.parametrize(
+    ("change", "way"),
+    [
+        ({"y_train": np.array([f"class {n % 4}" for n in range(20)])}, "np.unique(y, return_inverse=True)"),
+        ({"x_train": (good()["x_train"] / 255 - 0.5) / 0.25}, "x_train * std + mean"),
+        ({"x_train": good()["x_train"].astype(np.float32)}, "x_train / 255"),
+    ],
+    ids=["names", "normalised", "bytes"],
+)
+def test_what_a_loader_hands_out_is_told_how_it_is_sent(change, way, tmp_path):
+    with pytest.raises(IngestError) as error:
+        prepare(tmp_path, good(**change))
+    assert way in error.value.hint
+
+
+def test_a_file_of_torch_is_told_apart_from_damaged_ones(tmp_path):
+    torch.save({"x": torch.zeros(4)}, tmp_path / "data.pt")
+    with pytest.raises(IngestError, match=r"written by torch\.save") as error:
+        prepare_data({"filename": "data.pt"}, tmp_path / "data.pt", tmp_path, OPTIONS)
+    assert "np.savez" in error.value.hint
 
 
 def test_channels_first_says_how_to_transpose(tmp_path):

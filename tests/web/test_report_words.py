@@ -11,7 +11,7 @@ from tests.web.pages import Page
 from tests.web.test_report_page import content, shown
 from web.report.tables import accuracies, epochs, raised
 from web.report.verdict import reading
-from web.report.words import attack_remarks, epoch_ships, selection
+from web.report.words import attack_remarks, selection
 
 
 def test_those_that_fell_were_classified_correctly_before():

@@ -60,7 +60,7 @@ def selection(report: Report) -> str:
     if not epoch_ships(report):
         return (
             f"Epoch {training.selected_epoch} of {len(training.curves)} was the best of this training on {images}; "
-            "what ships is what a rung of the search left, which was better still."
+            "what ships is what a rung of the search left, which came nearer to the goal."
         )
     if training.selected_by == "last":
         return f"The last of {_epochs(len(training.curves))} ships; nothing was chosen."

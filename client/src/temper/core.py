@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -97,6 +98,9 @@ class AsyncClient:
         Raises: OSError; DamagedError if the file changes meanwhile.
         """
         source = Path(file)
+        if source.is_dir():
+            told = f"is a folder; send it as one file: tar -cf images.tar -C {source} ."
+            raise IsADirectoryError(errno.EISDIR, told, str(source))
         with self.display.bar(f"sending {source.name}") as begin:
             return await send_file(self.http, source, begin(source.stat().st_size))
 

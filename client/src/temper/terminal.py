@@ -21,6 +21,12 @@ from temper.plain import plain
 
 P = ParamSpec("P")
 
+_HERE = {
+    "checkpoint": "name the file: temper submit CHECKPOINT --data FILE",
+    "data": "name the file, --data FILE, or what the server has, --dataset NAME",
+}
+"""What is missing, where the server tells how it is sent over HTTP."""
+
 _UNBROKEN = 1000  # columns: where no terminal says how wide it is, lines are not broken
 
 
@@ -73,7 +79,8 @@ def complain(error: TemperError | OSError, *, as_json: bool) -> None:
         return
     if isinstance(error, RefusedError) and error.errors:
         for row in error.errors:
-            say(f"temper: {row['field']}: {row['message']}", err=True)
+            here = _HERE.get(row["field"]) if row["message"].startswith("send the file") else None
+            say(f"temper: {row['field']}: {here or row['message']}", err=True)
     elif isinstance(error, OSError) and error.filename is not None:
         say(f"temper: {error.filename}: {error.strerror}", err=True)
     else:
