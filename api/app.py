@@ -25,6 +25,7 @@ from api import (
     pages_live,
     pages_new,
     pages_report,
+    pages_unknown,
     signing,
     static,
     uploads,
@@ -40,7 +41,21 @@ from core import __version__
 
 _PAGES = (pages_jobs, pages_new, pages_compare, pages_keys, pages_live, pages_report)
 # pages first: they share addresses with the API, and pass on whoever asks for no page
-_MODULES = (*_PAGES, jobs, uploads, events, logs, checkpoints, catalog, signing, health, login, docs, static)
+_MODULES = (
+    *_PAGES,
+    jobs,
+    uploads,
+    events,
+    logs,
+    checkpoints,
+    catalog,
+    signing,
+    health,
+    login,
+    docs,
+    static,
+    pages_unknown,
+)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _MAX_BODY_BYTES = 2 << 20  # of what is no upload and has no limit of its own

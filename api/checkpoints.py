@@ -13,11 +13,12 @@ from api.services import Provided
 from api.shapes import ArtifactFile, ArtifactList
 from jobs.errors import ArtifactNotFoundError
 from jobs.repository import JobRepository
-from jobs.states import FINAL
+from jobs.states import State
 from jobs.tables import Artifact
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 _SIGNED_SECONDS = 3600.0
+_WITHOUT = {State.FAILED: "it failed", State.CANCELLED: "it was cancelled", State.SUCCEEDED: "it made none"}
 
 
 @router.head("/{job_id}/checkpoint", include_in_schema=False, dependencies=[READ])
@@ -84,7 +85,7 @@ def _find_checkpoint(job_id: str, wanted: str | None, jobs: JobRepository) -> Ar
     job, report = jobs.report(job_id)
     outputs = jobs.artifacts(job_id, "output")
     if not any(name.startswith("checkpoint.") for name in outputs):
-        reason = "it is not done yet" if job.state not in FINAL else f"it {job.state}"
+        reason = _WITHOUT.get(State(job.state), "it is not done yet")
         if job.spec["training"] is None:
             reason = f"defense {job.defense!r} does not train"
         raise ArtifactNotFoundError(f"job {job_id} has no hardened checkpoint: {reason}")

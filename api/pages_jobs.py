@@ -44,6 +44,12 @@ def list_jobs(
     )
 
 
+@router.get("/jobs", dependencies=[READ])
+def go_to_list() -> Response:
+    """For who types what the API calls it."""
+    return go("/")
+
+
 @router.get("/jobs/{job_id}", dependencies=[READ])
 async def show_job(request: Request, job_id: str, jobs: Jobs) -> Response:
     """As it is now; /live/jobs/ID brings what changes."""

@@ -29,6 +29,7 @@ class Watched:
         self._results: dict[str, dict[str, Any]] = {}
         self._lines: deque[str] = deque(maxlen=LINES)
         self._chart = Markup("")
+        self._files: dict[str, str] = {}
         self.job: Job
 
     def look(self) -> None:
@@ -46,6 +47,9 @@ class Watched:
         if len(self._epochs) > known:
             planned = int(self.job.progress.get("epochs") or 0)
             self._chart = curves([self._epochs[epoch] for epoch in sorted(self._epochs)], planned)
+        if not self._files:
+            uploads = {"checkpoint": self.job.checkpoint_upload, "data": self.job.data_upload}
+            self._files = {name: self._jobs.upload(each).filename for name, each in uploads.items() if each}
         self._artifacts = self._jobs.artifacts(self._job_id, "output") if self.ended else {}
 
     @property
@@ -60,6 +64,7 @@ class Watched:
             "results": self._results,
             "artifacts": [(name, item.size) for name, item in sorted(self._artifacts.items())],
             "chart": self._chart,
+            "files": self._files,
             "log": "\n".join(self._lines),
         }
 

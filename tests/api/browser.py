@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,13 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser, address: str, *, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-    """A tab of its own; at its end it must have met no error of a script, of the policy or of a missing file."""
+def tab(
+    browser: Browser, address: str, *, width: int = 1280, scheme: str = "light", expected: str = r"status of 422"
+) -> Iterator[Page]:
+    """A tab of its own; at its end it must have met no error of a script, of the policy or of a missing file.
+
+    ``expected``: what the errors match that are none.
+    """
     context = browser.new_context(base_url=address, viewport={"width": width, "height": 900}, color_scheme=scheme)
     context.set_default_timeout(1000 * SECONDS)
     page = context.new_page()
@@ -40,7 +46,8 @@ def tab(browser: Browser, address: str, *, width: int = 1280, scheme: str = "lig
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
     context.close()
-    assert [words for words in wrong if "status of 422" not in words] == []
+    unexpected = [words for words in wrong if not re.search(expected, words)]
+    assert not unexpected, unexpected
 
 
 def unfold(page: Page) -> None:

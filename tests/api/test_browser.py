@@ -129,6 +129,21 @@ def test_submit_watch_read_cancel_and_compare(browser, service, example, data):
         assert page.locator("tr", has_text="third").count() == 0
 
 
+def test_a_stream_that_is_lost_is_told_until_it_is_back(browser, service, example, data):
+    with tab(browser, str(service.client.base_url), expected=r"ERR_FAILED|\[object Event\]") as page:
+        submitted(page, example, data, "lost", epochs=200)
+        lost = page.locator(".lost")
+        page.wait_for_selector("[role=status] >> text=running")
+        assert not lost.is_visible()
+        page.route("**/live/**", lambda route: route.abort())
+        page.reload()
+        lost.wait_for(state="visible")
+        check(page)
+        page.unroute("**/live/**")
+        lost.wait_for(state="hidden")
+        page.click("#do-cancel")
+
+
 def submitted(page, example, data, name, *, epochs):
     """Submit by the form, and first in a wrong way if ``epochs`` is 0; returns the job's address."""
     page.goto("/new")

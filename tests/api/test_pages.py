@@ -92,6 +92,12 @@ def test_pages_are_small_and_load_nothing_from_elsewhere(people, done, path):
     assert len(answer.content) + sum(sizes) < MOST_BYTES
 
 
+def test_what_is_nowhere_is_said_on_a_page(people, visitor):
+    assert "there is nothing at /no/such" in text_of(people.get("/no/such"), 404)
+    assert people.get("/jobs").headers["location"] == "/"
+    assert visitor.get("/no/such").headers["location"] == "/login?next=/no/such"
+
+
 def test_the_list_shows_jobs_escaped_and_filters(people, service, done, example, data):
     spec = {**SPEC, "name": NASTY, "tags": {NASTY: NASTY}}
     job = service.submit(example / "checkpoint.pt", data, spec)
@@ -128,6 +134,8 @@ def test_a_job_that_ended_shows_its_curves_its_results_and_its_files(people, ser
         assert f'href="{artifact["href"]}"' in page
     assert f'href="/jobs/{done}/report"' in page
     assert "epoch 2: lr" in page
+    assert "<dd>checkpoint.pt<br>" in page
+    assert "<dd>data.npz<br>" in page
     refused = people.post(f"/jobs/{done}/pause")
     assert "only a running job can be paused" in text_of(refused, 409)
 
@@ -197,9 +205,9 @@ def until(pieces, event, words):
 def test_nobody_sees_another_tenants_job_or_who_is_not_logged_in(member, ours):
     theirs = member(tenant="theirs")
     assert ours.done not in text_of(theirs.get("/"))
-    for address in ("/jobs/{}", "/compare?job={}"):
+    for address, status in (("/jobs/{}", 404), ("/compare?job={}", 200)):
         other, unknown = theirs.get(address.format(ours.done)), theirs.get(address.format("job_unknown"))
-        assert "there is no such job" in text_of(other, 404)
+        assert "there is no such job" in text_of(other, status)
         assert other.text.replace(ours.done, "") == unknown.text.replace("job_unknown", "")
     assert theirs.get(f"/live/jobs/{ours.done}").status_code == 404
     for verb in ("cancel", "pause", "resume", "delete"):
@@ -393,7 +401,14 @@ def test_a_comparison_shows_each_report_once(people, service, done):
 
 def test_a_comparison_names_what_has_no_report(member, ours):
     page = text_of(member().get("/compare", params={"job": ours.paused}))
-    assert "is paused and has no report" in page
+    assert "has no report: it is paused" in page
+
+
+def test_a_comparison_leaves_out_what_is_gone(people, done):
+    page = text_of(people.get("/compare", params={"job": [done, "job_gone"]}))
+    assert "job_gone: there is no such job, or no longer" in page
+    assert "One job alone" in page
+    assert page.count("<tr>") == 2
 
 
 def test_the_dashboard_asks_with_what_the_pages_config_allows(people):

@@ -61,11 +61,13 @@ def test_streams_are_read_as_their_standard_says():
     assert list(iterate(parse(lines()))) == [Event("progress", {"a": 1})]
 
 
-def test_wait_cancel_and_what_comes_after(client, sources):
+def test_wait_cancel_and_what_comes_after(client, sources, tmp_path):
     first = client.submit(sources[0], data=sources[1], spec=SPEC, **{**HARDEN, "epochs": 1000})
     second = client.submit(sources[0], data=sources[1], spec=SPEC, **HARDEN)
     with pytest.raises(NotReadyError, match=first.id):
         first.report()
+    with pytest.raises(NotReadyError, match="it is not done yet"):
+        first.download(tmp_path)
     second.cancel()  # it waited for the first
     assert second.state == "cancelled"
     for event in first.events():
@@ -82,6 +84,8 @@ def test_wait_cancel_and_what_comes_after(client, sources):
     assert first.state == "cancelled"
     with pytest.raises(JobCancelledError):
         first.report()
+    with pytest.raises(JobCancelledError, match="it was cancelled"):
+        first.download(tmp_path)
     with pytest.raises(RefusedError) as error:
         first.pause()
     assert error.value.code == "wrong_state"

@@ -116,9 +116,9 @@ def test_sides_share_frozen_images_and_the_batch_size_does_not_matter(tmp_path, 
 def test_wrong_normalisation_is_caught_at_the_baseline(tmp_path, arrays, example):
     model = {"architecture": "fmnist-cnn", "mean": [0.5], "std": [-0.001 + 0.0011]}
     spec, workdir = prepared(tmp_path, arrays, example, model={**model, "mean": [30.0]})
-    with pytest.raises(BaselineTooLowError, match="near chance") as error:
+    with pytest.raises(BaselineTooLowError, match="with another normalisation: pixels from 0 to 1") as error:
         run(spec, workdir, lambda _: None)
-    assert "normalisation" in error.value.hint
+    assert "give model.mean [0.0] and model.std [1.0]" in error.value.hint
 
 
 def test_a_stop_in_the_first_look_does_not_skip_it(tmp_path, arrays, example):

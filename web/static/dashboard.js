@@ -19,6 +19,11 @@ document.addEventListener("htmx:sseBeforeMessage", (event) => {
   if (brought.innerHTML === event.target.innerHTML.replaceAll(' open=""', "")) event.preventDefault();
 });
 
+// a stream that is lost is opened again by itself; until then the page says so
+const lost = (hidden) => document.querySelectorAll(".lost").forEach((each) => (each.hidden = hidden));
+document.addEventListener("htmx:sseError", () => lost(false));
+document.addEventListener("htmx:sseOpen", () => lost(true));
+
 const form = (event) => event.target.closest?.("#job-form");
 
 document.addEventListener("htmx:xhr:progress", (event) => {

@@ -14,8 +14,15 @@ import httpx
 
 from temper.display import Display, silent_or_live
 from temper.downloads import fetch_file
-from temper.errors import NoConnectionError, NotReadyError, TemperError
-from temper.events import Event, follow
+from temper.errors import (
+    JobCancelledError,
+    JobFailedError,
+    NoConnectionError,
+    NotReadyError,
+    RefusedError,
+    TemperError,
+)
+from temper.events import FINAL, Event, follow
 from temper.http import Http, path
 from temper.logs import log_lines
 from temper.spec import build, put
@@ -210,13 +217,27 @@ class AsyncJob:
         """Save the hardened checkpoint, or the artifact of this name; returns where: ID-NAME in ``target``, a folder.
 
         Goes on with what an interrupted download left. ``format``: converts; else as the checkpoint came in.
-        Raises: ExistsError if another file is there; DamagedError, OSError.
+        Raises: ExistsError if another file is there; NotReadyError before the end; JobFailedError, JobCancelledError
+            where that left no such file; DamagedError, OSError.
         """
-        place = Path(target) if target is not None else Path()
+        try:
+            return await self._fetch(Path(target or "."), artifact, format, overwrite=overwrite)
+        except RefusedError as error:
+            if error.code != "artifact_not_found":
+                raise
+            await self.refresh()
+            if self.state not in FINAL:
+                raise NotReadyError(error.detail) from error
+            kind = {"failed": JobFailedError, "cancelled": JobCancelledError}.get(self.state, RefusedError)
+            raise kind(error.status, error.problem) from error
+
+    async def _fetch(
+        self, place: Path, artifact: str | None, wanted: Literal["safetensors", "pt"] | None, *, overwrite: bool
+    ) -> Path:
         address = self._path("artifacts", artifact) if artifact else self._path("checkpoint")
-        parameters: dict[str, str] = {"format": format} if format else {}
+        parameters: dict[str, str] = {"format": wanted} if wanted else {}
         if place.is_dir():
-            name = artifact or await self._checkpoint_name(format)
+            name = artifact or await self._checkpoint_name(wanted)
             place = place / f"{self.id}-{Path(name).name}"
         with self._client.display.bar(f"fetching {place.name}") as begin:
             http = self._client.http
