@@ -31,6 +31,7 @@ HEADERS = {
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",  # without any, browsers send forms with the origin "null"
     "Vary": "Accept",
+    "Cache-Control": "no-store",  # else "back" shows them after a logout
 }
 _HANDLED = (JobsError, SpecInvalidError, RequestValidationError, HTTPException, *AWAY)
 _QUALITY = re.compile(r"q=([01](?:\.\d{0,3})?)$")

@@ -68,9 +68,17 @@ async def submit(request: Request, jobs: Jobs, uploads: Uploads, services: Provi
 def _again(request: Request, error: Exception, values: Values, sources: Sources, services: Services) -> Response:
     _, detail, hint, _ = told(request, error)
     whole = [{"field": "", "message": f"{detail}; {hint}" if hint else detail}]
-    rows = error.errors if isinstance(error, SpecInvalidError) else whole
+    rows = [_on_the_form(row) for row in error.errors] if isinstance(error, SpecInvalidError) else whole
     form = _form({**_USUAL, **values}, sources, services, rows)
     return page(request, "dashboard/new.html", HTTPStatus.UNPROCESSABLE_ENTITY, **form)
+
+
+def _on_the_form(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is missing is not sent by curl here."""
+    here = {"checkpoint": "choose a file, or what to start from", "data": "choose a file, or what is there already"}
+    if row["field"] in here and row["message"].startswith("send the file"):
+        return {**row, "message": here[row["field"]]}
+    return row
 
 
 def _content(values: Values, files: Mapping[str, Upload]) -> tuple[dict[str, Any], dict[str, Upload]]:

@@ -187,18 +187,20 @@ def _from_recipe(content: dict[str, Any], *, brings_data: bool) -> tuple[dict[st
 
 def _check_sources(spec: JobSpec, given: set[str], start: str | None = None) -> None:
     """``start``: the recipe whose result this one fine-tunes."""
+    missing = {}
     if spec.model.weights == "random":
         if "checkpoint" in given:
             raise SpecInvalidError.field("model.weights", "either a checkpoint or random weights, not both")
     elif "checkpoint" not in given:
-        way = 'send the file (-F checkpoint=@model.pt), or {"upload": ID} or {"job": ID}'
+        missing["checkpoint"] = 'send the file (-F checkpoint=@model.pt), or {"upload": ID} or {"job": ID}'
         if start is not None:
-            way += f'; this recipe fine-tunes the result of recipe {start!r}: run that first, and give {{"job": ID}}'
-        raise SpecInvalidError.field("checkpoint", way)
+            missing["checkpoint"] += (
+                f'; this recipe fine-tunes the result of recipe {start!r}: run that first, and give {{"job": ID}}'
+            )
     if "data" not in given and spec.data.dataset is None:
-        raise SpecInvalidError.field(
-            "data", 'send the file (-F data=@data.npz), or {"upload": ID} or {"dataset": NAME} as data'
-        )
+        missing["data"] = 'send the file (-F data=@data.npz), or {"upload": ID} or {"dataset": NAME} as data'
+    if missing:
+        raise SpecInvalidError([{"field": field, "message": way} for field, way in missing.items()])
     if "data" in given and spec.data.dataset is not None:
         raise SpecInvalidError.field("data.dataset", "either a file or a named dataset, not both")
 

@@ -80,6 +80,7 @@ def _verify(options: argparse.Namespace, scratch: Path) -> int:
     suite, bench = side.suite(), replace(inputs.bench, images=chosen)
     entries = suite.entries
     headline = max((entry.threat for entry in entries), key=lambda threat: threat.eps)
+    _say("The signature is not checked here, only what it would be of: temper verify CERTIFICATE CHECKPOINT does that.")
     _say(f"{options.what.name} is the {name} side of {certificate.job}; {len(chosen)} of {len(inputs.images)} images")
     ledger = evaluate(model, bench, suite)
     here = outcomes_here(ledger, bench, entries, headline, cascade=suite.cascade)
@@ -101,7 +102,6 @@ def _verify(options: argparse.Namespace, scratch: Path) -> int:
     _say(f"Compared {rule}. Devices and versions round differently, and some images lie on the edge.")
     if side.randomised:
         _say("The model is randomised: its outcomes differ from run to run.")
-    _say("Signature not checked here: temper verify does that.")
     return AGREES if all(line.agrees for line in lines) else DIFFERS
 
 

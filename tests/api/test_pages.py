@@ -362,7 +362,8 @@ def test_errors_stand_at_their_field_and_nothing_has_to_be_sent_again(people, se
 @pytest.mark.parametrize(
     ("values", "at", "words"),
     [
-        ({}, "checkpoint", "send the file"),
+        ({}, "checkpoint", "choose a file, or what to start from"),
+        ({}, "data", "choose a file, or what is there already"),
         ({"checkpoint_from": "random"}, "model.num_classes", ""),
         ({"checkpoint_from": "upload:up_unknown", "data_from": "dataset:mnist"}, "", "there is no such upload"),
         ({"checkpoint_from": "job:job_unknown", "data_from": "dataset:mnist"}, "", "there is no such job"),

@@ -102,12 +102,25 @@ def test_jobs_that_fail_or_are_cancelled(temper, data, tmp_path):
     assert status == Exit.JOB_FAILED
     assert told.startswith("temper: there is no report: ")
     assert temper("cancel", job)[0] == Exit.REFUSED
+    status, _, told = temper("download", job, "-o", tmp_path)
+    assert (status, told) == (Exit.JOB_FAILED, f"temper: job {job} has no hardened checkpoint: it failed\n")
+    assert temper("delete", job)[0] == Exit.JOB_FAILED, "nobody said yes"
+    status, shown, _ = temper("delete", job, "--yes")
+    assert (status, shown.startswith(f"{job} is gone; ")) == (0, True)
+    assert temper("watch", job)[0] == Exit.REFUSED
 
     status, shown, _ = temper(*arguments, "--json")
     waiting = json.loads(shown)["id"]
     temper("cancel", waiting)
     if temper("watch", waiting)[0] == Exit.JOB_CANCELLED:  # unless it failed before
         assert temper("report", waiting)[0] == Exit.JOB_CANCELLED
+
+
+def test_what_is_missing_is_told_in_words_of_the_command(temper, example, tmp_path):
+    status, _, told = temper("submit", example / "checkpoint.pt", "--architecture", "fmnist-cnn", "--defense", "aft")
+    assert (status, "--data FILE" in told, "curl" in told, "-F" in told) == (Exit.REFUSED, True, False, False)
+    status, _, told = temper("submit", example / "checkpoint.pt", "--data", tmp_path)
+    assert (status, f"tar -cf images.tar -C {tmp_path} ." in told) == (Exit.USAGE, True)
 
 
 def test_the_server_s_sentences(temper, example):
@@ -245,7 +258,20 @@ def test_completion_and_help_know_all_commands():
     command = Path(sys.executable).with_name("temper")
     environment = {**os.environ, "_TEMPER_COMPLETE": "complete_bash", "COMP_WORDS": "temper ", "COMP_CWORD": "1"}
     offered = subprocess.run([command], env=environment, capture_output=True, text=True, check=False).stdout.split()
-    wanted = {"submit", "watch", "report", "download", "cancel", "pause", "resume", "logs", "list", "catalog", "verify"}
+    wanted = {
+        "submit",
+        "watch",
+        "report",
+        "download",
+        "cancel",
+        "pause",
+        "resume",
+        "delete",
+        "logs",
+        "list",
+        "catalog",
+        "verify",
+    }
     assert wanted <= set(offered)
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
     for status in Exit:

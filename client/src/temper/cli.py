@@ -149,6 +149,25 @@ def resume(job_id: JobId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> No
 
 
 @command(app)
+def delete(
+    job_id: JobId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Without asking.")] = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a job that has ended, its report and its files, for good."""
+    with client_at(url, as_json=as_json) as client:
+        job = client.job(job_id)
+        if not yes:
+            typer.confirm(f"Delete {job.id} ({job.state}), its report and its files for good?", abort=True, err=True)
+        freed = job.delete()
+    if as_json:
+        print_json({"id": job.id, "freed_bytes": freed})
+    else:
+        say(f"{job.id} is gone; {freed:,} bytes are free now")
+
+
+@command(app)
 def logs(
     job_id: JobId,
     tail: Annotated[int | None, typer.Option(min=0, help="Only so many lines.")] = None,

@@ -44,10 +44,12 @@ class RefusedError(TemperError):
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after: float | None = None) -> None:
         self.status, self.problem, self.retry_after = status, problem, retry_after
+        self.errors: list[dict[str, Any]]
         self.code = str(problem.get("code", "http_error"))
         self.detail = str(problem.get("detail", ""))
         self.hint: str | None = problem.get("hint")
-        self.errors: list[dict[str, Any]] = problem.get("errors", [])
+        rows = problem.get("errors")
+        self.errors = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         self.failure: dict[str, Any] = problem.get("failure", {})
         self.request_id: str | None = problem.get("request_id")
         self.passing = status in _PASSING or self.code in _PASSING_CODES

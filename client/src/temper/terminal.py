@@ -43,6 +43,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
                     raise
                 typer.echo(json.dumps({"error": "usage", "detail": error.format_message()}), err=True)
                 raise typer.Exit(Exit.USAGE) from error
+            except BrokenPipeError:  # who read it has enough
+                raise
             except (TemperError, OSError) as error:
                 complain(error, as_json=bool(kwargs.get("as_json")))
                 raise typer.Exit(exits.of_error(error)) from error
@@ -78,7 +80,7 @@ def complain(error: TemperError | OSError, *, as_json: bool) -> None:
         typer.echo(json.dumps(told), err=True)
         return
     if isinstance(error, RefusedError) and error.errors:
-        for row in error.errors:
+        for row in ({"field": "", "message": "", **each} for each in error.errors):
             here = _HERE.get(row["field"]) if row["message"].startswith("send the file") else None
             say(f"temper: {row['field']}: {here or row['message']}", err=True)
     elif isinstance(error, OSError) and error.filename is not None:

@@ -88,6 +88,8 @@ async def _begin(http: Http, name: str, size: int, sha256: str) -> str:
     metadata = ",".join([_metadata("filename", name), _metadata("sha256", sha256)])
     headers = {**_TUS, "Upload-Length": str(size), "Upload-Metadata": metadata}
     answer = await http.call("POST", "/uploads", headers=headers)
+    if "location" not in answer.headers:
+        raise http.stranger(answer)
     return str(answer.headers["location"]).rpartition("/")[2]
 
 
