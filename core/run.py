@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from core import card, per_image
-from core.assemble import assemble, training_of
-from core.attacks.pgd import PGD
+from core import artifacts, card
+from core.assemble import assemble
 from core.cost import Cost
-from core.embedding import embed
-from core.errors import DivergedError, RunError, Stopped, UnsupportedError
+from core.errors import DivergedError, RunError, Stopped
 from core.evaluate import Bench, predict_once
-from core.examples import choose_examples, write_examples
 from core.export import load_exported, to_uploaded_form, write_checkpoints
 from core.first_look import check_baseline
 from core.inputs import Inputs, load_inputs
@@ -30,7 +26,6 @@ from core.parallel import ALONE, Team
 from core.prepared import FORMATS, Workdir
 from core.progress import Progress
 from core.report import PhaseCost, Report, Search, Side
-from core.rng import Rng, derive_seed
 from core.scratch import write_random_weights
 from core.search import search as searching
 from core.search.account import found, remarks
@@ -67,9 +62,7 @@ def run(
     with job.phase("baseline"):
         before = job.baseline(model)
     if not (spec.defense.trains or spec.defense.searches):
-        if team.leads:
-            job.write_per_image(before, None)
-            job.show_examples(None, before)
+        job.leave_artifacts(before, None, None)
         return job.report(before, None, None)
     with job.phase("training"):
         trained = job.search(before.side) if spec.defense.searches else job.train(model)
@@ -77,10 +70,7 @@ def run(
         team.first(lambda: job.export(trained))
     with job.phase("evaluating"):
         after = job.evaluate_exported(before.side)
-    if team.leads:
-        job.write_per_image(before, after)
-        job.draw(trained)
-        job.show_examples(job.exported(), after)
+    job.leave_artifacts(before, after, trained)
     return job.report(before, after, trained)
 
 
@@ -311,37 +301,20 @@ class _Run:
         self.costs[phase] = _phase_cost(ledger.seconds, ledger.cost)
         return outcome
 
-    def _craft(self, model: Classifier) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The attacked images of the picture."""
-        attack, seed, threat = PGD(steps=10), derive_seed(self.spec.seed, "picture"), self.inputs.headline
-        return lambda x, y, ids: attack.perturb(model, x, y, threat, Rng.for_images(seed, ids))
-
-    def draw(self, trained: Trained) -> None:
-        """The training curves, and the embedding of Jeddi et al. before and after, as artifacts.
-
-        A picture that cannot be drawn is a note in the report, and no reason to lose it.
-        """
-        from core.pictures import write_curves, write_embedding  # matplotlib takes its time
-
-        paths = write_curves(self.workdir.output, training_of(self.inputs, trained))
-        inputs = self.inputs
-        try:
-            uploaded, exported = inputs.uploaded(self.workdir), self.exported()
-            train = inputs.train or inputs.images
-            before = embed(uploaded, train, inputs.bench, craft=self._craft(uploaded))
-            after = embed(exported, train, inputs.bench, craft=self._craft(exported), like=before)
-            paths += write_embedding(self.workdir.output, before, after, inputs.data.class_names)
-        except (UnsupportedError, RuntimeError) as error:  # torch's own: no memory, or no convergence
-            self.notes.append(f"No picture of the embedding: {error}.")
+    def leave_artifacts(self, before: Outcome, after: Outcome | None, trained: Trained | None) -> None:
+        """The files to look at and to compute with."""
+        if not self.team.leads:
+            return
+        inputs, workdir = self.inputs, self.workdir
+        uploaded, exported = inputs.uploaded(workdir), self.exported() if after else None
+        paths = [artifacts.write_images(inputs, workdir, before, after)]
+        if exported is not None and trained is not None:
+            pictures, notes = artifacts.write_pictures(inputs, workdir, trained, uploaded, exported)
+            paths += pictures
+            self.notes += notes
+        paths.append(artifacts.write_examples_of(inputs, workdir, uploaded, exported, (after or before).robust))
         for path in paths:
             self.on_event({"type": "artifact", "file": path.name})
-
-    def show_examples(self, after: Classifier | None, shipped: Outcome) -> None:
-        """A few adversarial examples to look at, as an artifact; ``after`` is None if nothing was trained."""
-        inputs = self.inputs
-        uploaded, names = inputs.uploaded(self.workdir), inputs.data.class_names
-        examples = choose_examples(uploaded, after, inputs.bench, inputs.headline, names, shipped.robust)
-        self.on_event({"type": "artifact", "file": write_examples(self.workdir.output, examples).name})
 
     def report(self, before: Outcome, after: Outcome | None, trained: Trained | None) -> Report:
         """The report, and beside it the model card that says the same in Markdown."""
@@ -351,13 +324,6 @@ class _Run:
             path.write_text(card.model_card(report), encoding="utf-8")
             self.on_event({"type": "artifact", "file": path.name})
         return report
-
-    def write_per_image(self, before: Outcome, after: Outcome | None) -> None:
-        """Every image's labels, successes, queries and norms, as Parquet."""
-        self.workdir.output.mkdir(exist_ok=True)
-        path = self.workdir.output / per_image.NAME
-        per_image.write_per_image(path, self.inputs.bench, self.inputs.suite, before, after)
-        self.on_event({"type": "artifact", "file": path.name})
 
 
 def _phase_cost(seconds: float, cost: Cost) -> PhaseCost:
