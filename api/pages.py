@@ -124,7 +124,7 @@ def told(request: Request, error: Exception) -> tuple[int, str, str, dict[str, s
     """An error's status, sentence, hint and headers, as the API tells them."""
     if isinstance(error, HTTPException):
         missing = error.status_code == HTTPStatus.NOT_FOUND
-        detail = f"there is nothing at {request.url.path}" if missing else error.detail
+        detail = "there is nothing at this address" if missing else error.detail
         return error.status_code, detail, "", dict(error.headers or {})
     if isinstance(error, RequestValidationError):
         rows = "; ".join(f"{'.'.join(map(str, row['loc'][1:]))}: {row['msg']}" for row in error.errors())

@@ -93,7 +93,7 @@ def test_pages_are_small_and_load_nothing_from_elsewhere(people, done, path):
 
 
 def test_what_is_nowhere_is_said_on_a_page(people, visitor):
-    assert "there is nothing at /no/such" in text_of(people.get("/no/such"), 404)
+    assert "there is nothing at this address" in text_of(people.get("/no/such"), 404)
     assert people.get("/jobs").headers["location"] == "/"
     assert visitor.get("/no/such").headers["location"] == "/login?next=/no/such"
 

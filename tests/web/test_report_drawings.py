@@ -47,7 +47,7 @@ class Chart:
     def bars(self, kind):
         """Lengths from the top down, and their intervals."""
         found = []
-        children = list(self.root)
+        children = [each for each in self.root if each.get("class") != "halo"]
         for number, each in enumerate(children):
             if each.tag == "rect" and each.get("class") == kind:
                 length = self.across(float(each.get("x")) + float(each.get("width")))
