@@ -11,7 +11,7 @@ import pytest
 import redis as redis_client
 
 from stack.servers import Redis
-from tests.faults.floor import EXIT_SECONDS, Floor, until
+from tests.faults.floor import EXIT_SECONDS, LEASE, Floor, until
 from tests.faults.proxy import Proxy
 
 HANGING = Path(__file__).with_name("hanging_worker.py")
@@ -96,7 +96,7 @@ def own(tmp_path, postgres_url):
     """A Redis of its own, behind a proxy."""
     with Redis() as server, Proxy(server.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        with Floor(tmp_path, postgres_url, url) as floor:
+        with Floor(tmp_path, postgres_url, url, lease_seconds=3 * LEASE) as floor:  # a slow disk is no fault here
             yield floor, server, proxy
 
 
