@@ -29,6 +29,7 @@ class Layer(BaseModel):
 
 
 Size = Annotated[int, Field(ge=1, le=65536)]
+Epsilon = Annotated[float, Field(gt=0, le=1, description="Added to the variance.")]
 
 
 class Conv2d(Layer):
@@ -64,10 +65,12 @@ class BatchNorm2d(Layer):
     """nn.BatchNorm2d."""
 
     kind: Literal["batch_norm2d"] = "batch_norm2d"
+    eps: Epsilon = 1e-5
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.1
 
     def module(self, x: Tensor) -> nn.Module:
         """See the base class."""
-        return nn.BatchNorm2d(x.shape[1])
+        return nn.BatchNorm2d(x.shape[1], self.eps, self.momentum)
 
 
 class ReLU(Layer):
@@ -75,6 +78,13 @@ class ReLU(Layer):
 
     kind: Literal["relu"] = "relu"
     torch_class: ClassVar[type[nn.Module]] = nn.ReLU
+
+
+class ReLU6(Layer):
+    """nn.ReLU6."""
+
+    kind: Literal["relu6"] = "relu6"
+    torch_class: ClassVar[type[nn.Module]] = nn.ReLU6
 
 
 class GELU(Layer):
@@ -155,10 +165,11 @@ class GroupNorm(Layer):
 
     kind: Literal["group_norm"] = "group_norm"
     num_groups: Size
+    eps: Epsilon = 1e-5
 
     def module(self, x: Tensor) -> nn.Module:
         """See the base class."""
-        return nn.GroupNorm(self.num_groups, x.shape[1])
+        return nn.GroupNorm(self.num_groups, x.shape[1], self.eps)
 
 
 class MaxPool2d(Layer):
@@ -202,6 +213,14 @@ class Dropout(Layer):
     kind: Literal["dropout"] = "dropout"
     p: Annotated[float, Field(ge=0, lt=1)] = 0.5
     torch_class: ClassVar[type[nn.Module]] = nn.Dropout
+
+
+class Dropout2d(Layer):
+    """nn.Dropout2d."""
+
+    kind: Literal["dropout2d"] = "dropout2d"
+    p: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    torch_class: ClassVar[type[nn.Module]] = nn.Dropout2d
 
 
 class Identity(Layer):

@@ -1,6 +1,7 @@
 """Temper's client: submit a classifier to a Temper service, watch it being hardened, take the result.
 
-``Client`` waits for every answer, ``AsyncClient`` is the same for asyncio. The command is ``temper``.
+``Client`` waits for every answer, ``AsyncClient`` is the same for asyncio; ``layers`` tells a module of one's own as
+data. The command is ``temper``.
 """
 
 from temper.blocking import Client, Job
@@ -10,12 +11,14 @@ from temper.errors import (
     ExistsError,
     JobCancelledError,
     JobFailedError,
+    ModuleError,
     NoConnectionError,
     NotReadyError,
     RefusedError,
     TemperError,
 )
 from temper.events import Event
+from temper.modules import layers
 
 __all__ = [
     "CATALOG",
@@ -28,8 +31,10 @@ __all__ = [
     "Job",
     "JobCancelledError",
     "JobFailedError",
+    "ModuleError",
     "NoConnectionError",
     "NotReadyError",
     "RefusedError",
     "TemperError",
+    "layers",
 ]

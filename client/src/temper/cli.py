@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from temper import exits, tables
+from temper import exits, modules, tables
 from temper.blocking import Job
 from temper.certificate import CertificateError, key_id, read, summary
 from temper.certificate import verify as check
@@ -225,6 +225,17 @@ def catalog(
     else:
         for each, items in found.items():
             show(tables.of_catalog(each, items))
+
+
+@command(app)
+def layers(
+    place: Annotated[str, typer.Argument(metavar="FILE:NAME", help="train:Net is the class Net of train.py here.")],
+) -> None:
+    """Print a module of your own as layers, for submit --architecture "$(temper layers train:Net)".
+
+    The file is imported, in this Python, which needs torch.
+    """
+    print_json(modules.layers(modules.load(place)), indent=None)
 
 
 @command(app)

@@ -7,7 +7,8 @@ TemperError
 |  `- JobCancelledError  there is no report: the job was cancelled
 |- NotReadyError         the job has not ended yet
 |- DamagedError          a file is not what its digest says
-`- ExistsError           another file is there already
+|- ExistsError           another file is there already
+`- ModuleError           a module is no chain of layers
 """
 
 from __future__ import annotations
@@ -91,3 +92,7 @@ class DamagedError(TemperError):
 
 class ExistsError(TemperError):
     """A download would replace another file."""
+
+
+class ModuleError(TemperError):
+    """A module that cannot be told as layers."""
