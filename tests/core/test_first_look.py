@@ -51,6 +51,28 @@ def test_a_forgotten_normalisation_is_named(network, images, mean, std):
     assert values == pytest.approx([mean, std], abs=0.08), "another, near it, may do as well"
 
 
+class OfSize(torch.nn.Module):
+    """The example's network, as if it had been trained on pictures enlarged to ``side`` pixels and normalised."""
+
+    def __init__(self, net, side):
+        super().__init__()
+        self.net, self.side = net, side
+
+    def forward(self, x):
+        if x.shape[-1] != self.side:
+            return self.net(torch.zeros_like(x))  # takes any size, and sees nothing in another
+        return self.net(torch.nn.functional.interpolate(x * 0.5 + 0.5, 28, mode="area"))
+
+
+def test_a_forgotten_size_is_named_with_its_normalisation(network, images):
+    with pytest.raises(
+        BaselineTooLowError, match="with a shorter side of 96 pixels, normalised: pixels from -1 to 1"
+    ) as error:
+        look(OfSize(network.net, 96), images)
+    assert "data.resize 96" in error.value.hint
+    assert "model.mean [0.5]" in error.value.hint
+
+
 def test_one_that_was_given_and_is_wrong_is_named_too(network, images):
     with pytest.raises(BaselineTooLowError, match="as they are"):
         look(network.net, images, [0.5], [0.1])
