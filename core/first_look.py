@@ -70,12 +70,12 @@ def check_baseline(model: Classifier, bench: Bench, predictions: Integers, *, ch
         side, mean, std = resized.side, resized.mean, resized.std
         raise BaselineTooLowError(
             f"{found}, and {resized.accuracy:.1%} with a shorter side of {side} pixels, normalised: {resized.name}",
-            f"give data.resize {side} (or arrays of that size), model.mean {mean}, model.std {std}{_ALL_THE_SAME}",
+            f"give data.resize {side} (or arrays of that size), model.mean {mean} and model.std {std}{_ALL_THE_SAME}",
         )
     if better is not None:
         raise BaselineTooLowError(
             f"{found}, and {better.accuracy:.1%} with another normalisation: {better.name}",
-            f"give model.mean {better.mean} and model.std {better.std}{_ALL_THE_SAME}",
+            f"give model.mean and model.std as it was trained; near {better.mean} and {better.std}{_ALL_THE_SAME}",
         )
     if (order := _other_order(predictions, bench)) is not None:
         named, accuracy = order

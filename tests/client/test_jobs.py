@@ -22,8 +22,8 @@ def sources(client, example, data):
 def test_the_example_of_the_readme_works_as_printed(ran, service):
     report = service.client.get(f"/jobs/{ran.job}/report").json()
     numbers = [report[side]["robust"]["accuracy"] for side in ("before", "after")]
-    assert ran.printed.splitlines() == [f"{report['verdict']['kind']} {numbers[0]} {numbers[1]}", "hardened.pt"]
-    content = (ran.folder / "hardened.pt").read_bytes()
+    assert ran.printed.splitlines() == [f"{report['verdict']['kind']} {numbers[0]} {numbers[1]}", "fast-at.pt"]
+    content = (ran.folder / "fast-at.pt").read_bytes()
     assert hashlib.sha256(content).hexdigest() == report["output"]["sha256"]
 
 

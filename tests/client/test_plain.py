@@ -40,8 +40,12 @@ def test_tables_and_the_course_of_a_job():
     job = {"id": "job_1", "name": HOSTILE, "defense": "aft", "state": "queued", "phase": None, "progress": {}}
     with console.capture() as captured:
         console.print(tables.of_jobs([{**job, "created_at": None}]))
-        console.print(tables.of_report({**content("evaluated"), "notes": [HOSTILE]}))
-    assert captured.get().replace("\n", "").isprintable()
+        verdict = {"kind": "unverified", "reasons": ["it is " + HOSTILE], "remedies": ["leave " + HOSTILE]}
+        console.print(tables.of_report({**content("evaluated"), "verdict": verdict, "notes": [HOSTILE]}))
+    shown = captured.get()
+    assert shown.replace("\n", "").isprintable()
+    assert "\n- it is " in shown
+    assert "\n-> leave " in shown
     failure = {"code": "x", "detail": HOSTILE, "hint": ""}
     told = Course().see(Event(id=1, type="failure", at=None, data=failure))
     assert told.isprintable()

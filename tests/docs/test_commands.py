@@ -23,7 +23,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN = [page for page in PAGES if any(block.runs for block in blocks(page))]
 REASONS = {"needs Docker", "needs Kubernetes", "needs a team's Postgres"}
 _ID = re.compile(r"\b(?:job|up|key)_[0-9a-f]{20}\b")
-_KEY = re.compile(r'"(\w+)":|^([\w-]+):', re.MULTILINE)
+_KEY = re.compile(r'"(\w+)":|^(?!job_)([\w-]+):', re.MULTILINE)
 
 
 class Shell:
@@ -47,6 +47,11 @@ class Shell:
 
     def python(self, code: str) -> None:
         self._call([sys.executable, "-W", "error", "-c", self._here(code)], code)
+
+    def write(self, path: str, text: str) -> None:
+        file = self._folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
     def _here(self, text: str) -> str:
         return re.sub(r"(localhost|127\.0\.0\.1):8000", self._host, text)
@@ -84,6 +89,7 @@ def shell(service, tmp_path, example, arrays):
 
 def _files_of_the_reader(folder: Path) -> None:
     torch.manual_seed(0)
+    _trained_as_mine(folder / "mine.pt")
     save_file(create_model("resnet18", num_classes=2).state_dict(), folder / "model.safetensors")
     images = folder / "images"
     for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
@@ -96,10 +102,20 @@ def _files_of_the_reader(folder: Path) -> None:
     )
 
 
+def _trained_as_mine(path: Path) -> None:
+    """The example's weights by the names of docs/checkpoints.md's module."""
+    layers = ("first", "second", "third", "hidden", "out")
+    names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    trained = torch.load(ROOT / "examples" / "fashion_mnist" / "checkpoint.pt", weights_only=True)
+    torch.save(dict(zip(names, trained.values(), strict=True)), path)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_the_commands_of_a_page_run(page, shell):
     for block in blocks(page):
+        if "file" in block.marks:
+            shell.write(block.marks["file"], block.text)
         if not block.runs:
             continue
         if block.language == "python":

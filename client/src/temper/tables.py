@@ -48,6 +48,8 @@ def _report(report: dict[str, Any]) -> Iterator[RenderableType]:
     yield _text(f"verdict: {report['verdict']['kind']}", style="bold")
     for reason in report["verdict"]["reasons"]:
         yield _text(f"- {reason}")
+    for remedy in report["verdict"].get("remedies", []):  # a service from before there were any names none
+        yield _text(f"-> {remedy}")
     before, after = report["before"], report["after"] or {}
     threat = report["threat"]
     title = (
