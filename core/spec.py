@@ -136,7 +136,7 @@ class EvaluationSpec(_Part):
     allow_low_baseline: bool = Field(
         False,
         description="Go on even if the uploaded checkpoint's clean accuracy is near chance, or far better with another "
-        "normalisation or order of the classes.",
+        "normalisation, image size or order of the classes.",
     )
 
 
