@@ -127,6 +127,7 @@ def test_the_server_s_sentences(temper, example):
     status, shown, told = temper("submit", example / "checkpoint.pt", "--architecture", "resnet", "--defense", "magic")
     assert (status, shown) == (Exit.REFUSED, "")
     assert "temper: model.architecture: 'resnet' is not known; allowed: fmnist-cnn, " in told
+    assert "temper: a module of your own: --architecture " in told
     assert "temper: defense: 'magic' is not known; allowed: aft, " in told
     status, _, told = temper("watch", "no/pe")
     assert (status, told) == (Exit.REFUSED, "temper: there is nothing at /jobs/no/pe\n")

@@ -83,6 +83,8 @@ def complain(error: TemperError | OSError, *, as_json: bool) -> None:
         for row in ({"field": "", "message": "", **each} for each in error.errors):
             here = _HERE.get(row["field"]) if row["message"].startswith("send the file") else None
             say(f"temper: {row['field']}: {here or row['message']}", err=True)
+            if row["field"].startswith("model.architecture"):
+                say('temper: a module of your own: --architecture "$(temper layers FILE:NAME)"', err=True)
     elif isinstance(error, OSError) and error.filename is not None:
         say(f"temper: {error.filename}: {error.strerror}", err=True)
     else:
