@@ -50,7 +50,12 @@ class SpecInvalidError(Exception):
     @classmethod
     def from_pydantic(cls, error: ValidationError, data: Any) -> SpecInvalidError:
         """Rows from pydantic's errors; ``data`` is what was validated."""
-        return cls([_row(dict(item), data) for item in error.errors(include_url=False)])
+        found = error.errors(include_url=False)
+        decides = {("defense",), ("model",), ("model", "architecture")}
+        if any(item["loc"][:2] in decides or item["loc"][:1] == ("defense",) for item in found):
+            # what they would have filled in is not the sender's to give
+            found = [item for item in found if item["type"] != "missing" or item["loc"][:1] != ("training",)]
+        return cls([_row(dict(item), data) for item in found])
 
 
 def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:

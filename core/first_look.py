@@ -69,13 +69,13 @@ def check_baseline(model: Classifier, bench: Bench, predictions: Integers, *, ch
     if resized is not None and (better is None or resized.accuracy > better.accuracy + _GAIN):
         side, mean, std = resized.side, resized.mean, resized.std
         raise BaselineTooLowError(
-            f"{found}, and {resized.accuracy:.1%} with a shorter side of {side} pixels, normalised: {resized.name}",
-            f"give data.resize {side} (or arrays of that size), model.mean {mean} and model.std {std}{_ALL_THE_SAME}",
+            f"{found}, and {resized.accuracy:.1%} with a shorter side of {side} pixels, normalisation {resized.name}",
+            f"give data.resize={side} (or arrays of that size), model.mean={mean} and model.std={std}{_ALL_THE_SAME}",
         )
     if better is not None:
         raise BaselineTooLowError(
             f"{found}, and {better.accuracy:.1%} with another normalisation: {better.name}",
-            f"give model.mean and model.std as it was trained; near {better.mean} and {better.std}{_ALL_THE_SAME}",
+            f"give them as it was trained, near model.mean={better.mean} and model.std={better.std}{_ALL_THE_SAME}",
         )
     if (order := _other_order(predictions, bench)) is not None:
         named, accuracy = order
@@ -116,7 +116,7 @@ def _better_size(model: Classifier, bench: Bench, right: Mask) -> Reading | None
         other = F.interpolate(x, size, mode="bilinear", antialias=True)
         few = replace(bench, images=ImageSet(other.numpy(), y.numpy(), np.arange(len(y))), team=ALONE)
         try:
-            for name, mean, std in (("as the job says", told[0], told[1]), *_OFTEN):
+            for name, mean, std in (("as given", told[0], told[1]), *_OFTEN):
                 so = _reads(model, few, mean, std)
                 if so is not None and so.sum() > most.sum() and _certain(so, right[rows]):
                     best, most = Reading(name, mean, std, side, float(so.mean())), so

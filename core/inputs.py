@@ -122,7 +122,10 @@ class Inputs:
         if self.spec.model.weights == "random":
             notes.append("Trained from scratch: the model before hardening has random weights.")
         if self.match.by == "order":
-            notes.append("The checkpoint's keys differ from the architecture's and were matched by order and shape.")
+            notes.append(
+                "The checkpoint's keys differ from the architecture's and were matched by order and shape; "
+                "what ships has the checkpoint's."
+            )
         if self.manifest.dropped:
             notes.append("Not carried over from the uploaded file: " + ", ".join(self.manifest.dropped) + ".")
         if self.data.stratified:

@@ -45,6 +45,10 @@ def error(answer, status=422):
         ({"training": {"schedule": "warm"}}, {}, "training.schedule", "slow-start-fast-decay"),
         ({"model": 3}, {"architecture": None}, "model", "dictionary"),
         ({}, {"architecture": None}, "model", "required"),
+        ({"training": {"samples": 100}}, {"architecture": None}, "model", "required"),
+        ({"training": {"samples": 100}}, {"architecture": "resnet"}, "model.architecture", "resnet18-cifar"),
+        ({"training": {"samples": 100}}, {"defense": "aftt"}, "defense", "'aftt' is not known; allowed: "),
+        ({"training": {"samples": 100}}, {"defense": None}, "defense", "required"),
         ({}, {"colour": "red"}, "colour", "no such form field; allowed: architecture, defense"),
     ],
 )

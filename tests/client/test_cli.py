@@ -43,7 +43,7 @@ def test_a_job_is_watched(ran, done):
     told = [line.removeprefix(f"{done}: ") for line in shown.splitlines() if line.startswith(f"{done}: ")]
     for state in ("queued", "running", "validating", "baseline", "training", "exporting", "evaluating", "succeeded"):
         assert state in told
-    assert any(line.startswith("epoch 3/3: loss ") and "held out: clean " in line for line in told)
+    assert any(line.startswith("epoch 3/3: loss ") and "held-out training images: clean " in line for line in told)
     assert any(line.startswith("before hardening: clean ") and ", robust " in line for line in told)
     assert any("%  epoch " in line for line in told)
     assert "verdict: " in shown
@@ -127,7 +127,7 @@ def test_the_server_s_sentences(temper, example):
     status, shown, told = temper("submit", example / "checkpoint.pt", "--architecture", "resnet", "--defense", "magic")
     assert (status, shown) == (Exit.REFUSED, "")
     assert "temper: model.architecture: 'resnet' is not known; allowed: fmnist-cnn, " in told
-    assert "temper: a module of your own: --architecture " in told
+    assert "temper: or timm/NAME, torchvision/NAME, and for a module of your own " in told
     assert "temper: defense: 'magic' is not known; allowed: aft, " in told
     status, _, told = temper("watch", "no/pe")
     assert (status, told) == (Exit.REFUSED, "temper: there is nothing at /jobs/no/pe\n")
@@ -147,7 +147,8 @@ def test_what_is_wrong_here(temper, tmp_path):
     waits, gives_up = told.splitlines()
     assert waits.startswith("no answer from http://127.0.0.1:1: ")
     assert waits.endswith("; trying again")
-    assert gives_up == f"temper: {waits.removesuffix('; trying again')}"
+    elsewhere = "another address is told by --url or TEMPER_URL"
+    assert gives_up == f"temper: {waits.removesuffix('trying again')}{elsewhere}"
     status, _, told = temper("catalog", "defenses", "magic", "--json")
     assert (status, json.loads(told)["error"]) == (Exit.USAGE, "usage")
 
@@ -218,7 +219,7 @@ def test_the_live_line_has_room_for_its_numbers(done, url, width):
             ("progress", {"state": "running", "phase": "evaluating", "epoch": 19, "epochs": 100, "eta_seconds": 6000}),
         ):
             see(Event(kind, data))
-    assert "epoch 19/100  clean 100.0% robust 100.0% before  1 h 40 min left" in screen.getvalue()
+    assert "epoch 19/100  clean 100.0% robust 100.0% before, 1 h 40 min left" in screen.getvalue()
 
 
 def test_a_server_that_is_no_temper_is_told_so(temper, tmp_path):

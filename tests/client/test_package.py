@@ -72,6 +72,7 @@ def test_specs():
         ("evaluation.diagnose=false", ("evaluation.diagnose", False)),
         ("threat.eps=8/255", ("threat.eps", "8/255")),
         ("model.mean=[0.5]", ("model.mean", [0.5])),
+        ("model.mean=0.485, 0.5", ("model.mean", [0.485, 0.5])),
         ("name=a=b", ("name", "a=b")),
         ("training.ema=null", ("training.ema", None)),
     ],

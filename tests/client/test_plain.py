@@ -45,7 +45,7 @@ def test_tables_and_the_course_of_a_job():
     shown = captured.get()
     assert shown.replace("\n", "").isprintable()
     assert "\n- it is " in shown
-    assert "\n-> leave " in shown
+    assert "\n-> to know: leave " in shown
     failure = {"code": "x", "detail": HOSTILE, "hint": ""}
     told = Course().see(Event(id=1, type="failure", at=None, data=failure))
     assert told.isprintable()

@@ -217,6 +217,24 @@ def test_few_images_show_no_lack_of_robustness():
     assert none.kind == "brittle", "none of ten is little for sure"
 
 
+@pytest.mark.parametrize(
+    ("gained", "lost", "images", "kind", "remedy"),
+    [
+        (28, 17, 100, "unverified", "evaluation.samples=300 "),  # p = 0.14, and 24 points may be in it
+        (30, 25, 1000, "brittle", None),  # p = 0.6, and more than 2 points are not
+        (290, 240, 1000, "robust", None),
+    ],
+)
+def test_a_gain_that_few_images_cannot_show_is_not_called_none(gained, lost, images, kind, remedy):
+    count, of = Count.of(images // 2, images), Count.of(images, images)
+    after = Side(clean=of, attacks=(), robust=count, diagnosis=())
+    found = Change(clean=PairedChange.of(0, 0, images), robust=PairedChange.of(gained, lost, images))
+    verdict = judge(suite="standard", threat=EPS, chance=0.1, before=after, after=after, change=found)
+    assert verdict.kind == kind
+    assert "gain" in verdict.reasons[0] or kind == "robust"
+    assert not remedy or remedy in verdict.remedies[0]
+
+
 @pytest.mark.parametrize(("correct", "words"), [(0, "not above what a guess"), (120, "not clearly above what a guess")])
 def test_chance_is_not_undercut_from_above(correct, words):
     verdict = judge(suite="quick", threat=EPS, chance=0.1, before=side(correct), after=None, change=None)

@@ -67,11 +67,11 @@ class OfSize(torch.nn.Module):
 
 def test_a_forgotten_size_is_named_with_its_normalisation(network, images):
     with pytest.raises(
-        BaselineTooLowError, match="with a shorter side of 96 pixels, normalised: pixels from -1 to 1"
+        BaselineTooLowError, match="with a shorter side of 96 pixels, normalisation pixels from -1 to 1"
     ) as error:
         look(OfSize(network.net, 96), images)
-    assert "data.resize 96" in error.value.hint
-    assert "model.mean [0.5]" in error.value.hint
+    assert "data.resize=96" in error.value.hint
+    assert "model.mean=[0.5]" in error.value.hint
 
 
 def test_one_that_was_given_and_is_wrong_is_named_too(network, images):

@@ -118,7 +118,7 @@ def test_wrong_normalisation_is_caught_at_the_baseline(tmp_path, arrays, example
     spec, workdir = prepared(tmp_path, arrays, example, model={**model, "mean": [30.0]})
     with pytest.raises(BaselineTooLowError, match="with another normalisation: pixels from 0 to 1") as error:
         run(spec, workdir, lambda _: None)
-    assert "near [0.0] and [1.0]" in error.value.hint
+    assert "near model.mean=[0.0] and model.std=[1.0]" in error.value.hint
 
 
 def test_a_stop_in_the_first_look_does_not_skip_it(tmp_path, arrays, example):

@@ -45,7 +45,9 @@ def submit(
     name: Annotated[str | None, typer.Option(help="What to call the job.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PLACE=VALUE", help="Anything else of the spec: training.batch_size=64."),
+        typer.Option(
+            "--set", metavar="PLACE=VALUE", help="Else of the spec: training.batch_size=64, model.mean=0.5,0.5,0.5."
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for its end, and show how it goes.")] = False,
     require_robust: Robust = False,
@@ -287,6 +289,8 @@ def _watch(job: Job, *, require_robust: bool, as_json: bool) -> None:
     found = job.report()
     if not as_json:
         show(tables.of_report(found))
+        if found["after"]:
+            say(f"temper download {job.id} fetches the hardened checkpoint", err=True)
     _judge(found, require_robust=require_robust)
 
 

@@ -63,8 +63,8 @@ class Course:
         self.clean, self.robust = data["held_out_clean"], data["held_out_robust"]
         of = f"/{self.epochs}" if self.epochs else ""
         return (
-            f"epoch {self.epoch}{of}: loss {data['train_loss']:.3f}, held out: clean {percent(self.clean)}, "
-            f"robust {percent(self.robust)}"
+            f"epoch {self.epoch}{of}: loss {data['train_loss']:.3f}, "
+            f"held-out training images: clean {percent(self.clean)}, robust {percent(self.robust)}"
         )
 
     def _failure(self, data: dict[str, Any]) -> str:
@@ -77,9 +77,8 @@ class Course:
         parts = [f"epoch {self.epoch}/{self.epochs}"] if self.epochs else []
         if self.clean is not None and self.robust is not None:
             parts.append(f"clean {percent(self.clean)} robust {percent(self.robust)} {self.measured}")
-        if self.eta_seconds:
-            parts.append(f"{duration(self.eta_seconds)} left")
-        return "  ".join(parts)
+        left = [f"{duration(self.eta_seconds)} left"] if self.eta_seconds else []
+        return ", ".join(["  ".join(parts)] * bool(parts) + left)
 
 
 def percent(share: float) -> str:

@@ -33,11 +33,15 @@ def put(body: dict[str, Any], place: str, value: Any) -> None:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """ "training.batch_size=64" as place and value, which is JSON if it reads as such. Raises: ValueError."""
+    """ "training.batch_size=64" as place and value: JSON or numbers, if it reads as such. Raises: ValueError."""
     place, equals, value = text.partition("=")
     if not equals or not all(place.split(".")):
         raise ValueError(f"{text!r} is not PLACE=VALUE, for example training.batch_size=64")
     try:
         return place, json.loads(value)
+    except ValueError:
+        pass
+    try:
+        return place, [float(part) for part in value.split(",")]  # 0.485,0.456,0.406
     except ValueError:
         return place, value

@@ -12,6 +12,13 @@ from rich.text import Text
 from temper.course import duration, percent
 from temper.plain import plain
 
+_MEANS = {
+    "robust": " (against these attacks, on these images)",
+    "brittle": " (little robustness, or no gain)",
+    "suspect": " (the robust accuracy is likely too good to be true)",
+    "unverified": " (it may be robust: this evaluation cannot show it)",
+}
+
 
 def _text(of: object, style: str = "") -> Text:
     return Text(plain(of), style=style)
@@ -45,34 +52,42 @@ def of_report(report: dict[str, Any]) -> RenderableType:
 
 
 def _report(report: dict[str, Any]) -> Iterator[RenderableType]:
-    yield _text(f"verdict: {report['verdict']['kind']}", style="bold")
+    yield _text(f"verdict: {report['verdict']['kind']}{_MEANS.get(report['verdict']['kind'], '')}", style="bold")
     for reason in report["verdict"]["reasons"]:
         yield _text(f"- {reason}")
     for remedy in report["verdict"].get("remedies", []):  # a service from before there were any names none
-        yield _text(f"-> {remedy}")
+        yield _text(
+            f"-> to know: {remedy}" + ("; with the hardened checkpoint and defense none" if report["after"] else "")
+        )
     before, after = report["before"], report["after"] or {}
     threat = report["threat"]
     title = (
-        f"{report['images']['count']} test images, {threat['norm']} eps {threat['eps']:.4g}, suite {report['suite']}"
+        f"{report['images']['count']} test images, {threat['norm']} eps {_eps(threat['eps'])}, suite {report['suite']}"
     )
     table = Table("accuracy", "before", *(["after"] if after else []), title=title)
     rows = [("clean", before["clean"], after.get("clean"))]
     for was, now in zip(before["attacks"], after.get("attacks", before["attacks"]), strict=True):
         rows.append((f"under {was['name']}", was, now))
-    rows.append(("robust", before["robust"], after.get("robust")))
+    rows.append(("robust: under all", before["robust"], after.get("robust")))
     for name, was, now in rows:
         table.add_row(_text(name), _share(was), *([_share(now)] if now and after else []))
     yield table
     if report["change"]:
         for kind in ("clean", "robust"):
             change = report["change"][kind]
-            yield _text(f"{kind}: {100 * change['delta']:+.1f} points (p = {change['p_value']:.1e})")
+            yield _text(f"{kind}: {100 * change['delta']:+.1f} points (p = {change['p_value']:.2g})")
     for sign in report["diagnostics"]:
         yield _text(f"{sign['side']}: {sign['code']}: {sign['sentence']}")
     for note in report["notes"]:
         yield _text(f"note: {note}")
     cost = report["cost"]
     yield _text(f"cost: {cost['total_fb']:,} forward and backward passes in {duration(cost['total_seconds'])}")
+
+
+def _eps(eps: float) -> str:
+    """As people write it: of 255, or as a number."""
+    levels = eps * 255
+    return f"{levels:.4g}/255" if levels > 0 and abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
 
 
 def _share(count: dict[str, Any]) -> Text:

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from temper import exits
 from temper.blocking import Client
 from temper.display import Display, Live, Plain
-from temper.errors import RefusedError, TemperError
+from temper.errors import NoConnectionError, RefusedError, TemperError
 from temper.exits import Exit
 from temper.plain import plain
 
@@ -84,11 +84,15 @@ def complain(error: TemperError | OSError, *, as_json: bool) -> None:
             here = _HERE.get(row["field"]) if row["message"].startswith("send the file") else None
             say(f"temper: {row['field']}: {here or row['message']}", err=True)
             if row["field"].startswith("model.architecture"):
-                say('temper: a module of your own: --architecture "$(temper layers FILE:NAME)"', err=True)
+                say(
+                    'temper: or timm/NAME, torchvision/NAME, and for a module of your own "$(temper layers FILE:NAME)"',
+                    err=True,
+                )
     elif isinstance(error, OSError) and error.filename is not None:
         say(f"temper: {error.filename}: {error.strerror}", err=True)
     else:
-        say(f"temper: {error}", err=True)
+        elsewhere = isinstance(error, NoConnectionError) and error.passing
+        say(f"temper: {error}{'; another address is told by --url or TEMPER_URL' if elsewhere else ''}", err=True)
     if isinstance(error, RefusedError) and error.status == 401:
         say("temper: the key is taken from the environment: export TEMPER_API_KEY=...", err=True)
     if isinstance(error, RefusedError) and error.status >= 500 and error.request_id:
